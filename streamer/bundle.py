@@ -1,0 +1,247 @@
+"""A model and everything its numbers mean: model.onnx, bundle.json and golden vectors in one folder.
+
+    <name>/
+      bundle.json    the Manifest below
+      model.onnx     input "windows" (batch, window_len, channels) float32, output "probabilities" (batch, labels)
+      golden.npz     readings, windows and probabilities that this release must reproduce
+      CARD.md        the model card, for people
+
+Nothing in a bundle is overridden when serving, and nothing operational stands in one. The digest over the manifest
+and the files it names identifies the model in every event and checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from streamer.activities import ACTIVITIES, UNKNOWN
+from streamer.errors import BundleError, ConfigError
+from streamer.preprocessing.spec import PreprocessingSpec
+
+SCHEMA: Final = 1
+DEFAULT_BUNDLE: Final = "wisdm-watch-cnn"
+MODEL_FILE: Final = "model.onnx"
+GOLDEN_FILE: Final = "golden.npz"
+MANIFEST_FILE: Final = "bundle.json"
+_FILE_LIMIT_BYTES: Final = 16_000_000
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class Smoothing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How probabilities over time become bouts; fitted on held-out training subjects.
+
+    Attributes:
+        weight: weight of the newest window in the exponential mean of probabilities; 1 means no smoothing.
+        enter: smoothed probability an activity must reach to start a bout.
+        leave: smoothed probability below which the current activity ends as `unknown`.
+        dwell: consecutive windows for which a new activity must lead before its bout starts.
+    """
+
+    weight: Annotated[float, Meta(gt=0, le=1)]
+    enter: Share
+    leave: Share
+    dwell: Annotated[int, Meta(ge=1, le=100)]
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """bundle.json.
+
+    Attributes:
+        schema: version of this layout.
+        name: the bundle's name, as in `--model NAME`.
+        version: version of the model, for people.
+        labels: activities in the order of the model's outputs.
+        preprocessing: what a window is.
+        min_feed_rate_hz: slowest feed that the model was shown to take; below it a watch is `unknown`.
+        smoothing: what a bout is.
+        training: how it was made: recipe, seed, data, terms; for people and for `har-models report`.
+        model_sha256, golden_sha256: content of the two files.
+    """
+
+    schema: int
+    name: Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9-]{0,63}$")]
+    version: str
+    labels: tuple[str, ...]
+    preprocessing: PreprocessingSpec
+    min_feed_rate_hz: Annotated[float, Meta(gt=0)]
+    smoothing: Smoothing
+    training: dict[str, str]
+    model_sha256: Sha256
+    golden_sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Golden:
+    """Vectors that serving must reproduce.
+
+    Attributes:
+        t_ns, acc, gyro: readings of a synthetic watch: (n,) int64 ns, (n, 3) float64 m/s², (n, 3) float64 rad/s.
+        windows: (m, window_len, channels) float32, what the preprocessing makes of the readings.
+        probabilities: (m, labels) float32, what the model makes of the windows.
+    """
+
+    t_ns: NDArray[np.int64]
+    acc: NDArray[np.float64]
+    gyro: NDArray[np.float64]
+    windows: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelBundle:
+    """A verified bundle.
+
+    Attributes:
+        manifest: bundle.json.
+        model: bytes of model.onnx.
+        golden: the golden vectors.
+        digest: SHA-256 over bundle.json's bytes (which name the digests of the files), 16 hex digits.
+    """
+
+    manifest: Manifest
+    model: bytes
+    golden: Golden
+    digest: str
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Activities in the order of the model's outputs."""
+        return self.manifest.labels
+
+    @property
+    def spec(self) -> PreprocessingSpec:
+        """What a window is."""
+        return self.manifest.preprocessing
+
+
+def shipped_bundles() -> dict[str, Path]:
+    """Name and folder of every bundle that came with this installation."""
+    # Found without importing `models`, which would bring torch along.
+    root = Path(str(resources.files("streamer"))).parent / "models" / "bundles"
+    return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{MANIFEST_FILE}"))}
+
+
+def find_bundle(name_or_path: str) -> Path:
+    """Folder of a shipped bundle's name or of a path.
+
+    Raises:
+        BundleError: neither a shipped name nor a folder with a bundle.json.
+    """
+    shipped = shipped_bundles()
+    if name_or_path in shipped:
+        return shipped[name_or_path]
+    path = Path(name_or_path)
+    if (path / MANIFEST_FILE).is_file():
+        return path
+    raise BundleError(
+        f"model {name_or_path!r} is neither a shipped bundle ({', '.join(shipped) or 'none installed'}) "
+        f"nor a folder with a {MANIFEST_FILE}"
+    )
+
+
+def load_bundle(folder: Path) -> ModelBundle:
+    """Read and verify a bundle; nothing in it is executed or unpickled.
+
+    Raises:
+        BundleError: a file is missing, too large, altered, or says something this release does not understand.
+    """
+    manifest_bytes = _read(folder, MANIFEST_FILE)
+    try:
+        manifest = msgspec.json.decode(manifest_bytes, type=Manifest)
+    except (msgspec.DecodeError, ConfigError) as error:
+        raise BundleError(f"{folder / MANIFEST_FILE}: {error}") from error
+    if manifest.schema != SCHEMA:
+        raise BundleError(f"{folder / MANIFEST_FILE}: schema is {manifest.schema}; this release reads {SCHEMA}")
+    unheard = [label for label in manifest.labels if label not in ACTIVITIES or label == UNKNOWN]
+    if unheard or len(set(manifest.labels)) != len(manifest.labels) or not manifest.labels:
+        raise BundleError(
+            f"{folder / MANIFEST_FILE}: labels {unheard or list(manifest.labels)} are not distinct known activities; "
+            f"expected names from {', '.join(ACTIVITIES)}"
+        )
+    model = _read(folder, MODEL_FILE)
+    golden = _read(folder, GOLDEN_FILE)
+    for name, content, expected in (
+        (MODEL_FILE, model, manifest.model_sha256),
+        (GOLDEN_FILE, golden, manifest.golden_sha256),
+    ):
+        found = hashlib.sha256(content).hexdigest()
+        if found != expected:
+            raise BundleError(f"{folder / name}: SHA-256 is {found}; {MANIFEST_FILE} expects {expected}")
+    digest = hashlib.sha256(manifest_bytes).hexdigest()[:16]
+    return ModelBundle(manifest, model, _golden(folder / GOLDEN_FILE, golden, manifest), digest)
+
+
+def save_bundle(folder: Path, manifest: Manifest, model: bytes, golden: Golden) -> ModelBundle:
+    """Write a bundle and read it back; the digests in `manifest` are replaced by those of the content.
+
+    Raises:
+        BundleError: what was written does not verify.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        t_ns=golden.t_ns,
+        acc=golden.acc,
+        gyro=golden.gyro,
+        windows=golden.windows,
+        probabilities=golden.probabilities,
+    )
+    golden_bytes = buffer.getvalue()
+    manifest = msgspec.structs.replace(
+        manifest,
+        model_sha256=hashlib.sha256(model).hexdigest(),
+        golden_sha256=hashlib.sha256(golden_bytes).hexdigest(),
+    )
+    (folder / MODEL_FILE).write_bytes(model)
+    (folder / GOLDEN_FILE).write_bytes(golden_bytes)
+    (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
+    return load_bundle(folder)
+
+
+def _read(folder: Path, name: str) -> bytes:
+    path = folder / name
+    try:
+        size = path.stat().st_size
+        if size > _FILE_LIMIT_BYTES:
+            raise BundleError(f"{path}: {size} bytes; expected at most {_FILE_LIMIT_BYTES}")
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _golden(path: Path, content: bytes, manifest: Manifest) -> Golden:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            golden = Golden(
+                arrays["t_ns"], arrays["acc"], arrays["gyro"], arrays["windows"], arrays["probabilities"]
+            )
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{path}: not golden vectors ({error})") from error
+    spec, m, n = manifest.preprocessing, len(golden.windows), len(golden.t_ns)
+    shapes = {
+        "t_ns": (golden.t_ns, np.int64, (n,)),
+        "acc": (golden.acc, np.float64, (n, 3)),
+        "gyro": (golden.gyro, np.float64, (n, 3)),
+        "windows": (golden.windows, np.float32, (m, spec.window_len, len(spec.channels))),
+        "probabilities": (golden.probabilities, np.float32, (m, len(manifest.labels))),
+    }
+    for name, (array, dtype, shape) in shapes.items():
+        if array.dtype != dtype or array.shape != shape or not m:
+            raise BundleError(
+                f"{path}: {name} is {array.dtype} {array.shape}; expected {np.dtype(dtype)} {shape}, at least one window"
+            )
+    return golden

@@ -1,0 +1,60 @@
+"""The exceptions of har-stream.
+
+    HarError
+    ├── ConfigError      a setting, bundle or file is wrong: refuse to start, exit status 2
+    │   ├── BundleError      a model bundle is missing, damaged or not readable by this release
+    │   └── RecordingError   a recording or data set is missing or not in its documented form
+    └── PayloadError     a message from outside is unusable: count by reason, drop, go on
+
+A message names the thing, the value and what was expected, in one line.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class HarError(Exception):
+    """Root of every exception that har-stream raises on purpose."""
+
+
+class ConfigError(HarError):
+    """What the operator supplied cannot be used; the message says what to change."""
+
+
+class BundleError(ConfigError):
+    """A model bundle cannot be trusted or understood."""
+
+
+class RecordingError(ConfigError):
+    """A recording or a data set cannot be found or read."""
+
+
+class RejectReason(StrEnum):
+    """The closed set of reasons for which a message is dropped; a metric label."""
+
+    TOPIC = "topic"
+    DEVICE_NAME = "device_name"
+    DEVICE_MISMATCH = "device_mismatch"
+    OVERSIZE = "oversize"
+    FORMAT = "format"
+    JSON = "json"
+    CBOR = "cbor"
+    SCHEMA = "schema"
+    SHAPE = "shape"
+    NON_FINITE = "non_finite"
+    VALUE_RANGE = "value_range"
+    TIME_RANGE = "time_range"
+    FUTURE = "future"
+
+
+class PayloadError(HarError):
+    """One message is unusable.
+
+    Attributes:
+        reason: which member of the closed set it is counted under.
+    """
+
+    def __init__(self, reason: RejectReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
