@@ -232,7 +232,7 @@ def _golden(path: Path, content: bytes, manifest: Manifest) -> Golden:
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise BundleError(f"{path}: not golden vectors ({error})") from error
     spec, m, n = manifest.preprocessing, len(golden.windows), len(golden.t_ns)
-    shapes = {
+    shapes: dict[str, tuple[NDArray[np.generic], type[np.generic], tuple[int, ...]]] = {
         "t_ns": (golden.t_ns, np.int64, (n,)),
         "acc": (golden.acc, np.float64, (n, 3)),
         "gyro": (golden.gyro, np.float64, (n, 3)),
@@ -242,6 +242,6 @@ def _golden(path: Path, content: bytes, manifest: Manifest) -> Golden:
     for name, (array, dtype, shape) in shapes.items():
         if array.dtype != dtype or array.shape != shape or not m:
             raise BundleError(
-                f"{path}: {name} is {array.dtype} {array.shape}; expected {np.dtype(dtype)} {shape}, at least one window"
+                f"{path}: {name} is {array.dtype} {array.shape}; expected {np.dtype(dtype)} {shape}, not empty"
             )
     return golden

@@ -1,0 +1,1 @@
+"""Payload formats: bytes to `ImuBatch`, `ActivityEvent` to bytes, and the topics they travel on."""

@@ -1,0 +1,78 @@
+"""What har-stream publishes: one JSON document for bout starts and ends, states and windows alike."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final, Literal
+
+import msgspec
+
+SCHEMA: Final = 1
+
+EventType = Literal["start", "end", "state", "window"]
+#: Why a bout ended or why an activity is unknown.
+Reason = Literal[
+    "changed",  # another activity took over
+    "uncertain",  # no activity is probable enough
+    "gap",  # readings are missing for longer than the model bridges
+    "silence",  # nothing arrives any more
+    "evicted",  # forgotten for age or for want of room
+    "shutdown",  # the service stops
+    "end_of_recording",
+    "sensor_missing",  # the model needs a sensor that the watch does not send
+    "feed_rate",  # the watch is slower than the model can take
+]
+
+
+class ActivityEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that became known about one watch.
+
+    Attributes:
+        schema: version of this document.
+        id: the same for the same model, device, type, onset and decision time: a repeat is recognisable.
+        bout_id: shared by all events of a bout; null for windows outside any bout.
+        type: start and end of a bout, state (the current activity, retained), window (every window, on request).
+        device: the watch.
+        activity: a label of the bundle, or unknown.
+        confidence: smoothed probability of the activity, 0 to 1.
+        onset_ns: start of the first window of the bout, ns since the UTC epoch.
+        decided_ns: end of the window that decided it.
+        window_start_ns, window_end_ns: that window, half open.
+        completeness: share of the window's time free of holes, at the feed's own rate.
+        gap_ns: longest hole since the previous event of this type, a restart's included; 0 for none.
+        reason: for ends and for unknown.
+        model, model_digest: the bundle.
+        probabilities: for windows: probability by label, before smoothing.
+    """
+
+    schema: int
+    id: str
+    bout_id: str | None
+    type: EventType
+    device: str
+    activity: str
+    confidence: float
+    onset_ns: int
+    decided_ns: int
+    window_start_ns: int
+    window_end_ns: int
+    completeness: float
+    gap_ns: int
+    model: str
+    model_digest: str
+    reason: Reason | None = None
+    probabilities: dict[str, float] | None = None
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode_event(event: ActivityEvent) -> bytes:
+    """JSON, one line; floats in their shortest form that reads back the same."""
+    return _encoder.encode(event)
+
+
+def event_id(*, model_digest: str, device: str, kind: str, onset_ns: int, decided_ns: int) -> str:
+    """16 hex digits that identify an event or a bout (`kind` "bout", decided_ns of its start)."""
+    text = f"{model_digest}|{device}|{kind}|{onset_ns}|{decided_ns}"
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
