@@ -1,0 +1,1 @@
+"""Tests of har-stream: `unit` needs nothing but the packages, `integration` runs real brokers."""

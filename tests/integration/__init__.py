@@ -1,0 +1,1 @@
+"""Tests against real brokers, Prometheus and the programs as a user starts them."""
