@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.servers import Mosquitto, find_program
+from tests.servers import MOSQUITTO_CONF, Mosquitto, find_program
 
 
 def missing(what: str) -> NoReturn:
@@ -55,12 +55,15 @@ def prometheus() -> Path:
 
 @pytest.fixture
 def start_mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Mosquitto]]:
-    """Starts any number of brokers; arguments are further lines of mosquitto.conf. All end with the test."""
+    """Starts any number of brokers, all ended with the test.
+
+    Arguments are further lines of mosquitto.conf, and `template` to take the place of the whole of it.
+    """
     program = _program("mosquitto", "mosquitto")
     started: list[Mosquitto] = []
 
-    def start(*extra_conf: str) -> Mosquitto:
-        broker = Mosquitto(program, tmp_path_factory.mktemp("mosquitto"), *extra_conf)
+    def start(*extra_conf: str, template: str = MOSQUITTO_CONF) -> Mosquitto:
+        broker = Mosquitto(program, tmp_path_factory.mktemp("mosquitto"), *extra_conf, template=template)
         started.append(broker)
         broker.start()
         return broker

@@ -18,13 +18,14 @@ _DAEMON_PATH: Final = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", 
 _POLL_S: Final = 0.01
 
 # Stock limits drop messages without a word (1000 queued per client); here only a byte bound stands.
-_MOSQUITTO_CONF: Final = """\
+# Not 0 messages ("no limit"): before 2.0.22 that disconnects a client for every message that is refused.
+MOSQUITTO_CONF: Final = """\
 listener {port} {host}
 allow_anonymous true
 persistence true
 persistence_location {folder}/
 autosave_interval 1
-max_queued_messages 0
+max_queued_messages 1000000000
 max_queued_bytes 536870912
 max_inflight_messages 1000
 log_dest stderr
@@ -77,8 +78,15 @@ class Mosquitto:
     State: the port, and a folder with configuration, log and persisted messages.
     """
 
-    def __init__(self, program: Path, folder: Path, *extra_conf: str) -> None:
-        """Nothing runs yet; `extra_conf` are further lines of mosquitto.conf."""
+    def __init__(self, program: Path, folder: Path, *extra_conf: str, template: str = MOSQUITTO_CONF) -> None:
+        """Nothing runs yet.
+
+        Args:
+            program: the broker.
+            folder: where it keeps its files; the test's own.
+            extra_conf: further lines of mosquitto.conf.
+            template: mosquitto.conf with places for {host}, {port} and {folder}.
+        """
         self.host: Final = HOST
         self.port: Final = free_port()
         self.log: Final = folder / "mosquitto.log"
@@ -86,7 +94,7 @@ class Mosquitto:
         self._conf = folder / "mosquitto.conf"
         # Started by root it would turn into the user mosquitto, who may not write into pytest's folders.
         user = ["user root"] if os.geteuid() == 0 else []
-        lines = [_MOSQUITTO_CONF.format(port=self.port, host=HOST, folder=folder), *user, *extra_conf, ""]
+        lines = [template.format(port=self.port, host=HOST, folder=folder), *user, *extra_conf, ""]
         self._conf.write_text("\n".join(lines))
         self._process: subprocess.Popen[bytes] | None = None
 

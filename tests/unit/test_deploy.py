@@ -1,0 +1,203 @@
+"""What is deployed holds together: the files parse, refer to things that exist, and grant no more than they say."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import shlex
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Final
+
+import pytest
+import yaml
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+DEPLOY: Final = ROOT / "deploy"
+#: YAML as it was read: the files' own shape is what these tests are about.
+Document = dict[str, object]
+
+
+def documents(path: Path) -> list[Document]:
+    """All YAML documents of a file."""
+    return [document for document in yaml.safe_load_all(path.read_text()) if document is not None]
+
+
+def at(document: object, *path: str | int) -> object:
+    """What stands at a path of keys and positions; a missing one fails the test with its name."""
+    value = document
+    for step in path:
+        if isinstance(step, int):
+            assert isinstance(value, list), f"{step} of {path}: {value!r}"
+            value = value[step]
+        else:
+            assert isinstance(value, dict), f"{step} of {path}: {value!r}"
+            assert step in value, f"{step} of {path}: not there"
+            value = value[step]
+    return value
+
+
+def mapping(document: object, *path: str | int) -> dict[str, object]:
+    """A mapping at a path."""
+    value = at(document, *path)
+    assert isinstance(value, dict)
+    return value
+
+
+def texts(document: object, *path: str | int) -> list[str]:
+    """A list of strings at a path."""
+    value = at(document, *path)
+    assert isinstance(value, list)
+    return [str(item) for item in value]
+
+
+@pytest.fixture(scope="module")
+def compose() -> Document:
+    return documents(DEPLOY / "compose.yaml")[0]
+
+
+YAML_FILES: Final = sorted(path for suffix in ("*.yaml", "*.yml") for path in DEPLOY.rglob(suffix))
+
+
+@pytest.mark.parametrize("path", YAML_FILES, ids=lambda path: str(path.relative_to(DEPLOY)))
+def test_every_yaml_file_parses(path: Path) -> None:
+    assert documents(path)
+
+
+def test_compose_brings_broker_service_prometheus_and_grafana(compose: Document) -> None:
+    assert {"mosquitto", "har-stream", "prometheus", "grafana"} <= mapping(compose, "services").keys()
+
+
+def test_compose_services_run_without_root_capabilities_or_a_writable_image(compose: Document) -> None:
+    for name, service in mapping(compose, "services").items():
+        assert at(service, "read_only") is True, name
+        assert texts(service, "cap_drop") == ["ALL"], name
+        assert texts(service, "security_opt") == ["no-new-privileges:true"], name
+    with_capabilities = [
+        name for name, service in mapping(compose, "services").items() if "cap_add" in mapping(service)
+    ]
+    assert with_capabilities == ["accounts"], "only the one that hands files to other users"
+
+
+def test_compose_mounts_only_files_that_exist_and_volumes_that_are_declared(compose: Document) -> None:
+    declared = mapping(compose, "volumes").keys()
+    for name, service in mapping(compose, "services").items():
+        for mount in texts(service, "volumes") if "volumes" in mapping(service) else []:
+            source = mount.split(":")[0]
+            if source.startswith("."):
+                assert (DEPLOY / source).exists(), f"{name}: {source}"
+            else:
+                assert source in declared, f"{name}: {source}"
+
+
+def test_compose_publishes_only_mqtt_beyond_loopback(compose: Document) -> None:
+    beyond = [
+        port
+        for service in mapping(compose, "services").values()
+        for port in (texts(service, "ports") if "ports" in mapping(service) else [])
+        if not port.startswith("127.0.0.1:")
+    ]
+    assert beyond == ["1883:1883"]
+
+
+def test_compose_pins_every_image_to_a_release(compose: Document) -> None:
+    for name, service in mapping(compose, "services").items():
+        _, _, tag = str(at(service, "image")).partition(":")
+        assert tag, name
+        assert tag != "latest", name
+
+
+def test_prometheus_scrapes_the_address_that_compose_gives_the_service(compose: Document) -> None:
+    config = documents(DEPLOY / "prometheus" / "prometheus.yml")[0]
+    targets = texts(config, "scrape_configs", 0, "static_configs", 0, "targets")
+    assert targets == ["har-stream:9464"]
+    assert "--http-port=9464" in texts(compose, "services", "har-stream", "command")
+
+
+def test_grafana_finds_its_data_source_and_dashboards_where_compose_mounts_them(compose: Document) -> None:
+    provider = documents(DEPLOY / "grafana" / "provisioning" / "dashboards" / "har-stream.yaml")[0]
+    mounted = [mount.split(":")[1] for mount in texts(compose, "services", "grafana", "volumes")]
+    assert str(at(provider, "providers", 0, "options", "path")) in mounted
+    source = documents(DEPLOY / "grafana" / "provisioning" / "datasources" / "prometheus.yaml")[0]
+    assert at(source, "datasources", 0, "url") == "http://prometheus:9090"
+
+
+def test_dockerfile_copies_only_what_its_ignore_file_lets_through() -> None:
+    lines = (DEPLOY / "Dockerfile").read_text().splitlines()
+    copied = {
+        source
+        for line in lines
+        if line.startswith("COPY ") and "--from" not in line
+        for source in shlex.split(line)[1:-1]
+    }
+    allowed = {
+        line[1:] for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line.startswith("!")
+    }
+    assert copied == allowed
+    assert all((ROOT / source).exists() for source in copied)
+    assert any(line == "USER 10001:10001" for line in lines)
+
+
+def test_kustomization_lists_every_manifest_and_the_pod_is_restricted() -> None:
+    folder = DEPLOY / "kubernetes"
+    kustomization = documents(folder / "kustomization.yaml")[0]
+    listed = set(texts(kustomization, "resources"))
+    assert listed == {path.name for path in folder.glob("*.yaml")} - {"kustomization.yaml"}
+    kinds = {str(document["kind"]) for name in listed for document in documents(folder / name)}
+    assert kinds == {"Namespace", "Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget"}
+
+    deployment = documents(folder / "deployment.yaml")[0]
+    assert at(deployment, "spec", "replicas") == 1
+    assert at(deployment, "spec", "strategy", "type") == "Recreate"
+    pod = mapping(deployment, "spec", "template", "spec")
+    assert at(pod, "securityContext", "runAsNonRoot") is True
+    container = mapping(pod, "containers", 0)
+    assert at(container, "securityContext", "readOnlyRootFilesystem") is True
+    assert texts(container, "securityContext", "capabilities", "drop") == ["ALL"]
+    assert at(container, "livenessProbe", "httpGet", "path") == "/healthz"
+    assert at(container, "readinessProbe", "httpGet", "path") == "/readyz"
+    assert mapping(container, "resources", "requests").keys() == {"cpu", "memory"}
+
+
+def test_kubernetes_settings_read_the_secret_where_the_pod_mounts_it() -> None:
+    folder = DEPLOY / "kubernetes"
+    settings = tomllib.loads((folder / "har-stream.toml").read_text())
+    container = mapping(documents(folder / "deployment.yaml")[0], "spec", "template", "spec", "containers", 0)
+    mounts = at(container, "volumeMounts")
+    assert isinstance(mounts, list)
+    paths = {str(at(mount, "name")): str(at(mount, "mountPath")) for mount in mounts}
+    assert settings["password_file"] == f"{paths['mqtt']}/password"
+    assert texts(container, "args") == [f"--config={paths['config']}/har-stream.toml"]
+    assert settings["http_port"] == at(container, "ports", 0, "containerPort")
+
+
+def test_systemd_unit_restarts_on_failure_but_not_on_a_wrong_setting() -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign] # keys of units are case-sensitive; the documented way
+    unit.read(DEPLOY / "systemd" / "har-stream.service")
+    service = unit["Service"]
+    assert service["ExecStart"].startswith("/opt/har-stream/bin/har-stream ")
+    assert (service["Restart"], service["RestartPreventExitStatus"]) == ("on-failure", "2")
+    assert (service["DynamicUser"], service["ProtectSystem"]) == ("yes", "strict")
+
+
+def run_accounts(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The script that creates the broker's accounts, with its files in a folder of the test's own."""
+    ids = {"BROKER_UID": str(os.getuid()), "SERVICE_UID": str(os.getuid())}
+    files = {"ACCOUNTS_FILE": str(folder / "passwd"), "SECRET_FILE": str(folder / "secret")}
+    return subprocess.run(
+        ["/bin/sh", DEPLOY / "mosquitto" / "accounts.sh", *arguments],
+        env=os.environ | ids | files,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", ["har-stream", "", "../etc", "a/b", "a+b", "-x", "a:b"])
+def test_accounts_are_refused_to_names_that_no_device_may_have(name: str, tmp_path: Path) -> None:
+    result = run_accounts(tmp_path, name)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"device name {name}")
+    assert list(tmp_path.iterdir()) == []
