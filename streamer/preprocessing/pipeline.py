@@ -1,1 +1,161 @@
-"""placeholder"""
+"""Readings to windows: align, filter and window in one step, live or over a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.imu import ImuBatch
+from streamer.preprocessing.align import Aligner, GridChunk
+from streamer.preprocessing.filters import FilterBank
+from streamer.preprocessing.spec import PreprocessingSpec
+from streamer.preprocessing.windows import WindowBuffer
+
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """Windows in time order for each slot.
+
+    Attributes:
+        slots: (m,) int64, whose they are.
+        samples: (m, window_len, channels) float32.
+        start_ns: (m,) int64, ns since the UTC epoch; a window covers [start_ns, start_ns + spec.window_ns).
+        completeness: (m,) float64, share of the window's time free of holes.
+        gap_ns: (m,) int64, longest hole inside, 0 for none.
+    """
+
+    slots: Int64
+    samples: NDArray[np.float32]
+    start_ns: Int64
+    completeness: NDArray[np.float64]
+    gap_ns: Int64
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """What one stretch of readings brought: windows, then the segments that ended after them.
+
+    Attributes:
+        windows: windows that came due.
+        closed: (q,) int64, slots whose segment ended.
+        gap_ns: (q,) int64, the hole that ended it, 0 when a sensor stayed away.
+    """
+
+    windows: Windows
+    closed: Int64
+    gap_ns: Int64
+
+
+class Preprocessor:
+    """Windows from readings for many watches; each watch lives in a slot.
+
+    State: that of its three stages, per slot; `reset` clears a slot, `state` and `set_state` carry one elsewhere.
+    """
+
+    def __init__(self, spec: PreprocessingSpec, *, capacity: int = 1, lateness_ns: int = 0) -> None:
+        self.spec = spec
+        self.aligner = Aligner(spec, capacity=capacity, lateness_ns=lateness_ns)
+        self.filters = FilterBank(spec, capacity=capacity)
+        self.buffer = WindowBuffer(spec, capacity=capacity)
+
+    def grow(self, capacity: int) -> None:
+        """Make room for `capacity` slots."""
+        self.aligner.grow(capacity)
+        self.filters.grow(capacity)
+        self.buffer.grow(capacity)
+
+    def reset(self, slot: int) -> None:
+        """Forget a slot; filters and window follow when its next segment opens."""
+        self.aligner.reset(slot)
+
+    def push(self, slots: Sequence[int], batches: Sequence[ImuBatch]) -> Iterator[Step]:
+        """Work off one batch for each of distinct slots."""
+        return self._steps(self.aligner.push(slots, batches))
+
+    def flush(self, slots: Sequence[int]) -> Iterator[Step]:
+        """Work off what lateness still held back."""
+        return self._steps(self.aligner.flush(slots))
+
+    def _steps(self, chunks: Iterable[GridChunk]) -> Iterator[Step]:
+        for chunk in chunks:
+            # The segment's anchor: a chunk's times must be told before the aligner moves on to the next segment.
+            due = [due for filtered in self.filters.push(chunk) for due in self.buffer.push(filtered)]
+            windows = [
+                Windows(
+                    w.slots,
+                    w.samples,
+                    self.aligner.anchor_ns[w.slots] + (w.end - self.spec.window_len) * self.spec.period_ns,
+                    w.completeness,
+                    w.gap_ns,
+                )
+                for w in due
+            ]
+            yield Step(join_windows(windows, self.spec), chunk.closed, chunk.gap_ns)
+
+
+def join_windows(parts: Sequence[Windows], spec: PreprocessingSpec) -> Windows:
+    """All windows in one value, in the order given."""
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        none = np.empty(0, np.int64)
+        samples = np.empty((0, spec.window_len, len(spec.channels)), np.float32)
+        return Windows(none, samples, none, np.empty(0), none)
+    return Windows(
+        np.concatenate([p.slots for p in parts]),
+        np.concatenate([p.samples for p in parts]),
+        np.concatenate([p.start_ns for p in parts]),
+        np.concatenate([p.completeness for p in parts]),
+        np.concatenate([p.gap_ns for p in parts]),
+    )
+
+
+#: Time per piece when a recording is run: separate sensors' streams must stay within the aligner's skew bound.
+_PIECE_NS: Final = 2_000_000_000
+
+
+def pieces(streams: Sequence[ImuBatch]) -> Iterator[ImuBatch]:
+    """A recording's streams cut by time into pieces that a live watch could have sent, in time order."""
+    if len(streams) == 1:
+        yield from (streams[0][i : i + 4096] for i in range(0, len(streams[0]), 4096))
+        return
+    cut: list[tuple[int, ImuBatch]] = []
+    for stream in streams:
+        bucket = stream.t_ns // _PIECE_NS
+        bounds = [0, *(np.flatnonzero(np.diff(bucket)) + 1).tolist(), len(stream)]
+        cut += [(int(bucket[a]), stream[a:b]) for a, b in pairwise(bounds) if b > a]
+    yield from (piece for _, piece in sorted(cut, key=lambda entry: entry[0]))
+
+
+def windows_of(streams: Sequence[ImuBatch], spec: PreprocessingSpec) -> Windows:
+    """Windows of one recording: the streaming code run over it.
+
+    Args:
+        streams: readings with ascending times; one stream, or one per sensor.
+        spec: what a window is. For denser windows, replace its hop_len.
+
+    Returns:
+        Windows in time order; slots are all 0.
+    """
+    preprocessor = Preprocessor(spec)
+    parts: list[Windows] = []
+    for piece in pieces(streams):
+        parts += [step.windows for step in preprocessor.push([0], [piece])]
+    parts += [step.windows for step in preprocessor.flush([0])]
+    return join_windows([part for part in parts if len(part)], spec)
+
+
+def denser(spec: PreprocessingSpec, hop_len: int) -> PreprocessingSpec:
+    """The same spec with another hop, for training windows."""
+    return msgspec.structs.replace(spec, hop_len=hop_len)

@@ -1,0 +1,103 @@
+"""Overlapping windows cut from filtered samples, for many watches.
+
+samples   0 . . . . . . . . . . . . . . . . . . .
+window 0  [- - - - - - - -)                          window_len = 8, hop_len = 4
+window 1          [- - - - - - - -)
+window 2                  [- - - - - - - -)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.preprocessing.filters import FilteredSamples
+from streamer.preprocessing.spec import PreprocessingSpec
+
+Int64 = NDArray[np.int64]
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DueWindows:
+    """Windows that came due, in time order for each slot.
+
+    Attributes:
+        slots: (m,) int64, whose they are.
+        end: (m,) int64, samples of the segment up to the window's end.
+        samples: (m, window_len, channels) float32.
+        completeness: (m,) float64, share of samples outside holes.
+        gap_ns: (m,) int64, longest hole inside, 0 for none.
+    """
+
+    slots: Int64
+    end: Int64
+    samples: NDArray[np.float32]
+    completeness: NDArray[np.float64]
+    gap_ns: Int64
+
+
+class WindowBuffer:
+    """The latest window_len samples of each slot, in rings.
+
+    State: the rings and the number of samples since the segment began. A segment's first samples reset it.
+    """
+
+    def __init__(self, spec: PreprocessingSpec, *, capacity: int) -> None:
+        self._window_len, self._hop_len = spec.window_len, spec.hop_len
+        self.ring = np.zeros((capacity, spec.window_len, len(spec.channels)), np.float32)
+        self.hole_ns = np.zeros((capacity, spec.window_len), np.int64)
+        self.count = np.zeros(capacity, np.int64)
+
+    def grow(self, capacity: int) -> None:
+        """Make room for `capacity` slots."""
+        for name in ("ring", "hole_ns", "count"):
+            array = getattr(self, name)
+            setattr(
+                self, name, np.concatenate([array, np.zeros((capacity - len(array), *array.shape[1:]), array.dtype)])
+            )
+
+    def push(self, filtered: FilteredSamples) -> list[DueWindows]:
+        """Store samples; return the windows they completed."""
+        self.count[filtered.slots[filtered.opened]] = 0
+        due: list[DueWindows] = []
+        # At most one window per slot can come due within a hop.
+        for first in range(0, filtered.channels.shape[1], self._hop_len):
+            piece = slice(first, first + self._hop_len)
+            windows = self._push_piece(filtered.slots, filtered.channels[:, piece], filtered.hole_ns[:, piece])
+            if windows is not None:
+                due.append(windows)
+        return due
+
+    def _push_piece(self, slots: Int64, channels: Float64, hole_ns: Int64) -> DueWindows | None:
+        before = self.count[slots]
+        n = channels.shape[1]
+        self.count[slots] = before + n
+        # The first window end after `before`.
+        full = np.maximum(before + 1, self._window_len)
+        end = full + (self._window_len - full) % self._hop_len
+        is_due = end <= before + n
+        if not is_due.any():
+            self._write(slots, before, channels, hole_ns)
+            return None
+        # Samples behind a window's end would overwrite its first ones: write up to it, cut, write the rest.
+        rows = np.flatnonzero(is_due)
+        for count in np.unique(end[rows] - before[rows]).tolist():
+            same = rows[end[rows] - before[rows] == count]
+            self._write(slots[same], before[same], channels[same, :count], hole_ns[same, :count])
+        index = (end[rows][:, None] + np.arange(self._window_len)) % self._window_len
+        samples = self.ring[slots[rows][:, None], index]
+        holes = self.hole_ns[slots[rows]]
+        for count in np.unique(end[rows] - before[rows]).tolist():
+            same = rows[end[rows] - before[rows] == count]
+            self._write(slots[same], before[same] + count, channels[same, count:], hole_ns[same, count:])
+        rest = np.flatnonzero(~is_due)
+        self._write(slots[rest], before[rest], channels[rest], hole_ns[rest])
+        return DueWindows(slots[rows], end[rows], samples, (holes == 0).mean(axis=1), holes.max(axis=1))
+
+    def _write(self, slots: Int64, first: Int64, channels: Float64, hole_ns: Int64) -> None:
+        index = (first[:, None] + np.arange(channels.shape[1])) % self._window_len
+        self.ring[slots[:, None], index] = channels
+        self.hole_ns[slots[:, None], index] = hole_ns
