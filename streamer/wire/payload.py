@@ -14,7 +14,8 @@ from streamer.wire.readings import MAX_READINGS
 
 __all__ = ["CONTENT_TYPES", "MAX_BYTES", "decode", "encode_cbor", "encode_json"]
 
-#: Bytes that one message may have. The longest legal one, 10,000 readings of both sensors, takes 480 kB as float64.
+#: Bytes that one message may have. The longest legal one, 10,000 readings of both sensors, takes 480 kB as float64
+#: and 1.2 MB as JSON of all digits, which has to be cut in two.
 MAX_BYTES: Final = 1_000_000
 
 #: MQTT 5 content type of each format.
