@@ -14,7 +14,7 @@ messages into calls.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from streamer.imu import ImuBatch
 from streamer.preprocessing.interpolation import interpolate
+from streamer.preprocessing.slots import Slots, SlotState
 from streamer.preprocessing.spec import PreprocessingSpec
 
 NEVER: Final = -(2**62)
@@ -99,12 +100,14 @@ class Lanes:
         return at
 
 
-class Aligner:
+class Aligner(Slots):
     """Grid samples from readings.
 
     State: per slot the segment's anchor, rate class and next grid index; per lane the newest time, the watermark and
     the readings still needed. `reset` forgets a slot; a gap forgets its segment.
     """
+
+    ARRAYS = ("anchor_ns", "next_index", "factor", "declared_hz", "feed_hz", "newest_ns", "watermark_ns")
 
     def __init__(self, spec: PreprocessingSpec, *, capacity: int, lateness_ns: int) -> None:
         lanes = len(spec.sensors)
@@ -125,15 +128,24 @@ class Aligner:
 
     def grow(self, capacity: int) -> None:
         """Make room for `capacity` slots."""
-        more = capacity - len(self.anchor_ns)
-        for name in ("anchor_ns", "next_index", "factor", "declared_hz", "feed_hz"):
-            array = getattr(self, name)
-            setattr(self, name, np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)]))
-        for name in ("newest_ns", "watermark_ns"):
-            array = getattr(self, name)
-            setattr(self, name, np.concatenate([array, np.full((more, *array.shape[1:]), NEVER, array.dtype)]))
-        self.times += [_NO_TIMES] * (more * len(self._sensors))
-        self.values += [_NO_VALUES] * (more * len(self._sensors))
+        more = (capacity - len(self.anchor_ns)) * len(self._sensors)
+        super().grow(capacity)
+        self.times += [_NO_TIMES] * more
+        self.values += [_NO_VALUES] * more
+
+    def export_slot(self, slot: int) -> SlotState:
+        """A copy of one slot's rows and of the readings it still needs."""
+        state = super().export_slot(slot)
+        for sensor, lane in zip(self._sensors, self._lanes_of(slot), strict=True):
+            state[f"{sensor}_times"], state[f"{sensor}_values"] = self.times[lane], self.values[lane]
+        return state
+
+    def import_slot(self, slot: int, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Put what `export_slot` gave into a slot."""
+        super().import_slot(slot, state)
+        for sensor, lane in zip(self._sensors, self._lanes_of(slot), strict=True):
+            self.times[lane] = state[f"{sensor}_times"].astype(np.int64)
+            self.values[lane] = state[f"{sensor}_values"].astype(np.float64)
 
     def reset(self, slot: int) -> None:
         """Forget everything about a slot."""
@@ -414,7 +426,8 @@ class Aligner:
         factor = np.maximum(self.factor[rows], 1)
         next_ns = self.anchor_ns[rows] + self.next_index[rows] * self._spec.period_ns // factor
         at = lanes.last_at_or_before(np.arange(len(start)), np.repeat(next_ns, width))
-        return np.clip(np.minimum(at, run_end - 1) - 1, start, lanes.end)
+        needed: Int64 = np.clip(np.minimum(at, run_end - 1) - 1, start, lanes.end)
+        return needed
 
     def _drop_stalled(self, rows: Int64, lanes: Lanes, start: Int64) -> NDArray[np.bool_]:
         """Drop what has waited too long for the other sensor; True where a sensor is that far behind."""

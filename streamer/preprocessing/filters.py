@@ -21,6 +21,7 @@ from scipy.signal import butter, sosfilt, sosfilt_zi
 
 from streamer.imu import STANDARD_GRAVITY
 from streamer.preprocessing.align import GridChunk
+from streamer.preprocessing.slots import Slots
 from streamer.preprocessing.spec import CHANNELS, LowPass, PreprocessingSpec
 
 Int64 = NDArray[np.int64]
@@ -49,11 +50,13 @@ class FilteredSamples:
     hole_ns: Int64
 
 
-class FilterBank:
+class FilterBank(Slots):
     """Gravity separation and noise filters for many watches.
 
     State: per slot the low-pass sections and the median's last two samples. A segment's first samples reset it.
     """
+
+    ARRAYS = ("noise", "gravity", "drift", "anti_alias", "recent", "recent_hole_ns", "fresh")
 
     def __init__(self, spec: PreprocessingSpec, *, capacity: int) -> None:
         self._spec = spec
@@ -63,27 +66,16 @@ class FilterBank:
             self._scale[:3] = 1.0 / STANDARD_GRAVITY
         names = CHANNELS if spec.uses_gyro else CHANNELS[:9]
         self._order = [names.index(channel) for channel in spec.channels]
-        # (sections, slots, axes, 2) for each low-pass, so that state[:, rows] is what sosfilt takes.
+        # (slots, sections, axes, 2) for each low-pass.
         self.noise = _no_state(spec.noise, capacity, self._axes)
         self.gravity = _no_state(spec.gravity, capacity, 3)
         self.drift = _no_state(spec.gyro_drift if spec.uses_gyro else None, capacity, 3)
-        self.anti_alias = np.zeros((ANTI_ALIAS_ORDER // 2, capacity, self._axes, 2))
+        self.anti_alias = np.zeros((capacity, ANTI_ALIAS_ORDER // 2, self._axes, 2))
         # (slots, axes, 2): the two samples before the next, for the median.
         self.recent = np.zeros((capacity, self._axes, 2))
         self.recent_hole_ns = np.zeros(capacity, np.int64)
         #: True until a segment's first sample has left the median.
         self.fresh = np.ones(capacity, np.bool_)
-
-    def grow(self, capacity: int) -> None:
-        """Make room for `capacity` slots."""
-        for name in ("noise", "gravity", "drift", "anti_alias"):
-            state = getattr(self, name)
-            more = capacity - state.shape[1]
-            setattr(self, name, np.concatenate([state, np.zeros((len(state), more, *state.shape[2:]))], axis=1))
-        more = capacity - len(self.recent)
-        self.recent = np.concatenate([self.recent, np.zeros((more, self._axes, 2))])
-        self.recent_hole_ns = np.concatenate([self.recent_hole_ns, np.zeros(more, np.int64)])
-        self.fresh = np.concatenate([self.fresh, np.ones(more, np.bool_)])
 
     def push(self, chunk: GridChunk) -> Iterator[FilteredSamples]:
         """Filter a chunk; slots come back in groups of equal counts."""
@@ -150,12 +142,13 @@ def _low_pass(
     """One causal low-pass over (m, axes, n), reading and writing the slots' state."""
     sos, settled = _design(low_pass, rate_hz)
     if not fresh:
-        zi = state[:, slots]
+        zi = state[slots].swapaxes(0, 1)
     elif primed:
         zi = settled[:, None, None, :] * x[None, :, :, :1]
     else:
         zi = np.zeros((len(sos), *x.shape[:2], 2))
-    y, state[:, slots] = sosfilt(sos, x, axis=-1, zi=zi)
+    y, zf = sosfilt(sos, x, axis=-1, zi=zi)
+    state[slots] = zf.swapaxes(0, 1)
     return y
 
 
@@ -168,4 +161,4 @@ def _design(low_pass: LowPass, rate_hz: float) -> tuple[Float64, Float64]:
 
 def _no_state(low_pass: LowPass | None, capacity: int, axes: int) -> Float64:
     sections = 0 if low_pass is None else (low_pass.order + 1) // 2
-    return np.zeros((sections, capacity, axes, 2))
+    return np.zeros((capacity, sections, axes, 2))

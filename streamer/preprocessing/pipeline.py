@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from streamer.imu import ImuBatch
 from streamer.preprocessing.align import Aligner, GridChunk
 from streamer.preprocessing.filters import FilterBank
+from streamer.preprocessing.slots import Slots
 from streamer.preprocessing.spec import PreprocessingSpec
 from streamer.preprocessing.windows import WindowBuffer
 
@@ -60,7 +61,7 @@ class Step:
 class Preprocessor:
     """Windows from readings for many watches; each watch lives in a slot.
 
-    State: that of its three stages, per slot; `reset` clears a slot, `state` and `set_state` carry one elsewhere.
+    State: that of its three stages, per slot; `reset` clears a slot.
     """
 
     def __init__(self, spec: PreprocessingSpec, *, capacity: int = 1, lateness_ns: int = 0) -> None:
@@ -69,11 +70,15 @@ class Preprocessor:
         self.filters = FilterBank(spec, capacity=capacity)
         self.buffer = WindowBuffer(spec, capacity=capacity)
 
+    @property
+    def stages(self) -> dict[str, Slots]:
+        """The stages that hold a watch's state, by name."""
+        return {"align": self.aligner, "filter": self.filters, "window": self.buffer}
+
     def grow(self, capacity: int) -> None:
         """Make room for `capacity` slots."""
-        self.aligner.grow(capacity)
-        self.filters.grow(capacity)
-        self.buffer.grow(capacity)
+        for stage in self.stages.values():
+            stage.grow(capacity)
 
     def reset(self, slot: int) -> None:
         """Forget a slot; filters and window follow when its next segment opens."""

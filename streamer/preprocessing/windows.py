@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.preprocessing.filters import FilteredSamples
+from streamer.preprocessing.slots import Slots
 from streamer.preprocessing.spec import PreprocessingSpec
 
 Int64 = NDArray[np.int64]
@@ -39,25 +40,19 @@ class DueWindows:
     gap_ns: Int64
 
 
-class WindowBuffer:
+class WindowBuffer(Slots):
     """The latest window_len samples of each slot, in rings.
 
     State: the rings and the number of samples since the segment began. A segment's first samples reset it.
     """
+
+    ARRAYS = ("ring", "hole_ns", "count")
 
     def __init__(self, spec: PreprocessingSpec, *, capacity: int) -> None:
         self._window_len, self._hop_len = spec.window_len, spec.hop_len
         self.ring = np.zeros((capacity, spec.window_len, len(spec.channels)), np.float32)
         self.hole_ns = np.zeros((capacity, spec.window_len), np.int64)
         self.count = np.zeros(capacity, np.int64)
-
-    def grow(self, capacity: int) -> None:
-        """Make room for `capacity` slots."""
-        for name in ("ring", "hole_ns", "count"):
-            array = getattr(self, name)
-            setattr(
-                self, name, np.concatenate([array, np.zeros((capacity - len(array), *array.shape[1:]), array.dtype)])
-            )
 
     def push(self, filtered: FilteredSamples) -> list[DueWindows]:
         """Store samples; return the windows they completed."""

@@ -1,0 +1,37 @@
+"""Structure-of-arrays state: one row per watch in each of a stage's arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: A watch's state in one stage, by attribute.
+SlotState = dict[str, NDArray[np.generic]]
+
+
+class Slots:
+    """A stage whose attributes named in ARRAYS have one row per slot.
+
+    Rows are not cleared on growth: whoever hands out a slot resets it first.
+    """
+
+    ARRAYS: ClassVar[tuple[str, ...]] = ()
+
+    def grow(self, capacity: int) -> None:
+        """Make room for `capacity` slots."""
+        for name in self.ARRAYS:
+            array: NDArray[Any] = getattr(self, name)
+            more = np.zeros((capacity - len(array), *array.shape[1:]), array.dtype)
+            setattr(self, name, np.concatenate([array, more]))
+
+    def export_slot(self, slot: int) -> SlotState:
+        """A copy of one slot's rows."""
+        return {name: np.copy(getattr(self, name)[slot]) for name in self.ARRAYS}
+
+    def import_slot(self, slot: int, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Put rows that `export_slot` gave into a slot."""
+        for name in self.ARRAYS:
+            getattr(self, name)[slot] = state[name]
