@@ -1,0 +1,123 @@
+"""From a recipe to a bundle: fit on a part to calibrate on the rest, fit on all, export, verify."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.data import TEST_SUBJECTS, Sitting, group_folds, labelled_windows, sittings_of
+from models.export import to_onnx
+from models.golden import golden_vectors
+from models.networks import Network, parameter_count
+from models.recipes import Recipe
+from models.smoothing import DEFAULT, courses_of, fit_smoothing, spliced
+from models.training import Epoch, fit, fit_temperature, logits, softmax, training_windows
+from streamer.bundle import SCHEMA, Manifest, ModelBundle, Smoothing, save_bundle
+
+#: Folds by group of which the first is held out to calibrate on.
+CALIBRATION_FOLDS: Final = 5
+_NO_DIGEST: Final = "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What is fitted on groups that the network did not see.
+
+    Attributes:
+        temperature: divides the logits.
+        smoothing: of probabilities over time.
+        groups: who was held out.
+        history: of the network fitted without them.
+    """
+
+    temperature: float
+    smoothing: Smoothing
+    groups: tuple[str, ...]
+    history: tuple[Epoch, ...]
+
+
+def training_sittings(recipe: Recipe) -> list[Sitting]:
+    """The recordings that a recipe may learn from: never those of an official test split.
+
+    Raises:
+        RecordingError: the data set is missing or not in its published form.
+    """
+    sittings = sittings_of(recipe.dataset)
+    return [s for s in sittings if s.group not in TEST_SUBJECTS] if recipe.official_split else sittings
+
+
+def calibrate(
+    recipe: Recipe, sittings: Sequence[Sitting], *, seed: int, on_epoch: Callable[[Epoch], None] = lambda _: None
+) -> Calibration:
+    """Fit on four fifths of the groups; temperature and smoothing on the last fifth."""
+    groups = [sitting.group for sitting in sittings]
+    held = group_folds(groups, min(CALIBRATION_FOLDS, len(set(groups))), seed=seed)[0]
+    kept = [sitting for sitting in sittings if sitting.group not in held]
+    held_out = [sitting for sitting in sittings if sitting.group in held]
+    truth = labelled_windows(held_out, recipe.spec, recipe.labels)
+    network, history = fit(recipe, training_windows(recipe, kept, seed=seed), truth, seed=seed, on_epoch=on_epoch)
+    temperature = fit_temperature(logits(network, truth.samples), truth.targets)
+    # HAPT's people went from one activity to the next; the others' recordings are joined as if they had.
+    streams = held_out if recipe.dataset == "hapt" else spliced(held_out, seed=seed)
+    courses = courses_of(streams, recipe.spec, recipe.labels, predictor(network, temperature))
+    smoothing = fit_smoothing(courses, len(recipe.labels)) if recipe.dataset != "fitbit" else DEFAULT
+    return Calibration(temperature, smoothing, tuple(sorted(held)), tuple(history))
+
+
+def predictor(network: Network, temperature: float) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Probabilities of windows, by torch."""
+    return lambda windows: softmax(logits(network, windows), temperature)
+
+
+def make_bundle(
+    recipe: Recipe,
+    network: Network,
+    calibration: Calibration,
+    folder: Path,
+    *,
+    seed: int,
+    training: dict[str, str] | None = None,
+) -> ModelBundle:
+    """Export a network, add golden vectors, write the bundle and read it back.
+
+    Raises:
+        BundleError: what was written does not verify.
+    """
+    model = to_onnx(network, window_len=recipe.spec.window_len, temperature=calibration.temperature)
+    manifest = Manifest(
+        schema=SCHEMA,
+        name=recipe.name,
+        version=recipe.version,
+        labels=recipe.labels,
+        preprocessing=recipe.spec,
+        min_feed_rate_hz=recipe.min_feed_rate_hz,
+        smoothing=calibration.smoothing,
+        training={
+            "recipe": recipe.name,
+            "summary": recipe.summary,
+            "seed": str(seed),
+            "dataset": recipe.dataset,
+            "held_out_for_test": "official test subjects" if recipe.official_split else "",
+            "calibrated_on": ", ".join(calibration.groups),
+            "temperature": f"{calibration.temperature:.3f}",
+            "parameters": str(parameter_count(network)),
+            "history": json.dumps(
+                [[e.number, _short(e.loss), _short(e.accuracy), _short(e.macro_f1)] for e in calibration.history]
+            ),
+            **(training or {}),
+        },
+        model_sha256=_NO_DIGEST,
+        golden_sha256=_NO_DIGEST,
+    )
+    golden = golden_vectors(manifest, model, predictor(network, calibration.temperature), seed=seed)
+    return save_bundle(folder, manifest, model, golden)
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

@@ -1,0 +1,145 @@
+"""har-models: train, cross-validate, evaluate and report the shipped models. Exit status 2 for what can't be used."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Annotated, Final, NoReturn
+
+import typer
+
+# torch, scipy and onnxruntime take seconds to import: --help must not wait for them.
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Train, score and plot har-stream's models.")
+
+_TRAIN_EXTRA: Final = ("torch", "onnx", "matplotlib")
+
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="a recipe's name, see `har-models list`")]
+BundleName = Annotated[str, typer.Argument(metavar="BUNDLE", help="a shipped bundle's name, or a bundle's folder")]
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the figures there, too")]
+
+
+@app.command("list")
+def list_models() -> None:
+    """Show recipes and shipped bundles."""
+    from streamer.bundle import DEFAULT_BUNDLE, load_bundle, shipped_bundles
+
+    for name, folder in shipped_bundles().items():
+        bundle = load_bundle(folder)
+        spec = bundle.spec
+        default = "  (default)" if name == DEFAULT_BUNDLE else ""
+        print(
+            f"{name}  {bundle.digest}  {len(bundle.labels)} activities, {spec.rate_hz} Hz, "
+            f"window {spec.window_len / spec.rate_hz:g} s every {spec.hop_len / spec.rate_hz:g} s, "
+            f"{' + '.join(spec.sensors)}{default}"
+        )
+        print(f"    {bundle.manifest.training.get('summary', '')}")
+
+
+@app.command()
+def train(
+    recipe: RecipeName,
+    seed: Annotated[int, typer.Option(min=0, help="of weights, order and augmentation")] = 0,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="folder of the bundle [default: ./RECIPE]")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON of `crossvalidate`, to go on the model card")
+    ] = None,
+) -> None:
+    """Train a recipe's model and write its bundle."""
+    _require_train_extra()
+    from models.card import finish_bundle
+    from models.recipes import find_recipe
+
+    chosen = find_recipe(recipe)
+    bundle = finish_bundle(chosen, out or Path(recipe), seed=seed, crossvalidation=figures, say=_say)
+    _say(f"wrote {out or Path(recipe)}: bundle {bundle.manifest.name}, digest {bundle.digest}")
+
+
+@app.command()
+def crossvalidate(
+    recipe: RecipeName,
+    folds: Annotated[
+        int | None, typer.Option(min=0, help="folds by group; 0: the official test split [default: the recipe's]")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="repeats, with seeds from 0")] = 1,
+    json_file: JsonFile = None,
+) -> None:
+    """Score a recipe on people (or blocks of time) that each fitted model did not see."""
+    _require_train_extra()
+    from models.crossvalidation import crossvalidate as run
+    from models.recipes import find_recipe
+
+    result = run(find_recipe(recipe), folds=folds, seeds=seeds, say=_say)
+    print(result.text())
+    _write(json_file, result.json())
+
+
+@app.command()
+def evaluate(
+    bundle: BundleName,
+    dataset: Annotated[str, typer.Option(help="uci-har, hapt, wisdm-watch or fitbit")],
+    streaming: Annotated[
+        bool, typer.Option("--streaming", help="score the recognizer's bouts over continuous recordings")
+    ] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Score a bundle on a data set, as it would be served."""
+    from models.assessment import evaluate_bundle, evaluate_streaming
+    from streamer.bundle import find_bundle, load_bundle
+
+    loaded = load_bundle(find_bundle(bundle))
+    result = (evaluate_streaming if streaming else evaluate_bundle)(loaded, dataset)
+    print(result.text())
+    _write(json_file, result.json())
+
+
+@app.command()
+def report(
+    bundle: BundleName,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="[default: ./BUNDLE-report]")] = None,
+) -> None:
+    """Draw a bundle's training curves, confusion, per-class and per-subject figures as PNG and one HTML page."""
+    _require_train_extra()
+    from models.report import write_report
+    from streamer.bundle import find_bundle, load_bundle
+
+    loaded = load_bundle(find_bundle(bundle))
+    folder = out or Path(f"{loaded.manifest.name}-report")
+    _say(f"wrote {write_report(loaded, folder)}")
+
+
+def main() -> None:
+    """Entry point: expected errors become one line on stderr and status 2."""
+    from streamer.errors import HarError
+
+    try:
+        app()
+    except HarError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _require_train_extra() -> None:
+    missing = [name for name in _TRAIN_EXTRA if importlib.util.find_spec(name) is None]
+    if missing:
+        _fail(f"{', '.join(missing)} not installed; this command needs them: pip install 'har-stream[train]'")
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"har-models: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _write(path: Path | None, content: bytes) -> None:
+    if path is None:
+        return
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        _fail(f"{path}: cannot be written ({error.strerror})")

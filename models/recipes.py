@@ -1,0 +1,229 @@
+"""Recipes: everything that decides how a shipped model is made, one frozen value each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from models.augment import StreamVariety, WindowVariety
+from models.data import DatasetName
+from models.networks import CnnConfig, LstmConfig
+from simulator.datasets import fitbit, uci_har, wisdm
+from streamer.errors import ConfigError
+from streamer.preprocessing.spec import UCI_HAR, LowPass, PreprocessingSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One run of the streaming code over the training recordings; a model's training windows are those of all passes.
+
+    Attributes:
+        hop_len: samples between windows.
+        variety: how the streams are varied first.
+    """
+
+    hop_len: int
+    variety: StreamVariety = field(default=StreamVariety())
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How a network is fitted: AdamW under a one-cycle learning rate.
+
+    Attributes:
+        epochs: chosen by cross-validation on training groups.
+        windows_per_epoch: windows drawn without replacement each epoch, at most all of them.
+        batch_size: windows per step.
+        learning_rate: the cycle's peak.
+        weight_decay: decoupled weight decay.
+        label_smoothing: share of the target spread over all labels.
+    """
+
+    epochs: int
+    windows_per_epoch: int
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A model in the making.
+
+    Attributes:
+        name: of the recipe and of its bundle.
+        summary: one line for people.
+        dataset: recordings to train on.
+        official_split: train on the publisher's training subjects only; its test split is read once, at the end.
+        labels: activities in the order of the outputs.
+        spec: what a window is.
+        network: sizes.
+        passes: training windows.
+        schedule: fitting.
+        variety: of windows, drawn afresh each epoch.
+        folds: cross-validation folds by group.
+        min_feed_rate_hz: slowest feed that the model is meant to take.
+        version: of the model.
+        limits: what the card says about where the model stops being good.
+    """
+
+    name: str
+    summary: str
+    dataset: DatasetName
+    official_split: bool
+    labels: tuple[str, ...]
+    spec: PreprocessingSpec
+    network: LstmConfig | CnnConfig
+    passes: tuple[Pass, ...]
+    schedule: Schedule
+    variety: WindowVariety
+    folds: int
+    min_feed_rate_hz: float
+    version: str = "1"
+    limits: tuple[str, ...] = field(default=())
+
+
+#: The published chain, for streams that start mid-motion.
+_UCI_LIVE: Final = msgspec.structs.replace(UCI_HAR, initial_state="primed")
+
+#: Whole recordings, and sections whose filters have just started.
+_UCI_PASSES: Final = (Pass(hop_len=16), Pass(hop_len=16, variety=StreamVariety(section_s=(15.0, 45.0))))
+
+_WRIST: Final = PreprocessingSpec(
+    rate_hz=20,
+    window_len=102,
+    hop_len=51,
+    max_gap_ns=1_000_000_000,
+    acc_unit="g",
+    median_len=1,
+    noise=None,
+    gravity=LowPass(order=3, cutoff_hz=0.3),
+    gyro_drift=None,
+    initial_state="primed",
+    channels=("body_acc_x", "body_acc_y", "body_acc_z", "gravity_x", "gravity_y", "gravity_z"),
+)
+
+_FITBIT: Final = PreprocessingSpec(
+    rate_hz=10,
+    window_len=32,
+    hop_len=16,
+    max_gap_ns=1_000_000_000,
+    acc_unit="g",
+    median_len=1,
+    noise=None,
+    gravity=LowPass(order=3, cutoff_hz=0.3),
+    gyro_drift=None,
+    initial_state="primed",
+    channels=(
+        "body_acc_x",
+        "body_acc_y",
+        "body_acc_z",
+        "gravity_x",
+        "gravity_y",
+        "gravity_z",
+        "gyro_x",
+        "gyro_y",
+        "gyro_z",
+    ),
+)
+
+_RECIPES: Final = (
+    Recipe(
+        name="wisdm-watch-cnn",
+        summary="18 activities from a watch's accelerometer at the wrist, 20 Hz; the default of har-stream",
+        dataset="wisdm-watch",
+        official_split=False,
+        labels=tuple(wisdm.LABELS.values()),
+        spec=_WRIST,
+        network=CnnConfig(widths=(32, 64, 128)),
+        passes=(
+            Pass(hop_len=51),
+            *(
+                Pass(hop_len=51, variety=StreamVariety(section_s=(20.0, 90.0), stretch=0.15, loss=0.1, halve=0.25))
+                for _ in range(3)
+            ),
+        ),
+        schedule=Schedule(epochs=20, windows_per_epoch=45_000),
+        variety=WindowVariety(rotation_deg=30.0, scale=0.1),
+        folds=5,
+        min_feed_rate_hz=10.0,
+        limits=(
+            "One model of watch (LG G Watch) on the wrist of students; other watches may mount their axes differently.",
+            "Each activity was recorded for three minutes on request; daily life holds much that is none of the 18.",
+            "The five kinds of eating and drinking are often taken for one another.",
+        ),
+    ),
+    Recipe(
+        name="uci-har-cnn",
+        summary="6 activities from a phone at the waist, 50 Hz; residual CNN",
+        dataset="hapt",
+        official_split=True,
+        labels=uci_har.LABELS,
+        spec=_UCI_LIVE,
+        network=CnnConfig(widths=(32, 64, 96)),
+        passes=_UCI_PASSES,
+        schedule=Schedule(epochs=30, windows_per_epoch=10_000, batch_size=64, learning_rate=3e-3),
+        variety=WindowVariety(rotation_deg=15.0, scale=0.1),
+        folds=3,
+        min_feed_rate_hz=40.0,
+        limits=(
+            "A phone fixed at the waist in one orientation; a watch at the wrist is another matter.",
+            "Sitting and standing differ by little more than the trunk's tilt and make up most of the errors.",
+        ),
+    ),
+    Recipe(
+        name="uci-har-lstm",
+        summary="6 activities from a phone at the waist, 50 Hz; the published two-layer LSTM",
+        dataset="hapt",
+        official_split=True,
+        labels=uci_har.LABELS,
+        spec=_UCI_LIVE,
+        network=LstmConfig(),
+        passes=_UCI_PASSES,
+        schedule=Schedule(epochs=40, windows_per_epoch=10_000, batch_size=64, learning_rate=5e-3, label_smoothing=0.05),
+        variety=WindowVariety(rotation_deg=15.0, scale=0.1),
+        folds=3,
+        min_feed_rate_hz=40.0,
+        limits=(
+            "A phone fixed at the waist in one orientation; a watch at the wrist is another matter.",
+            "`uci-har-cnn` is the better model; this one stands for the published architecture.",
+        ),
+    ),
+    Recipe(
+        name="fitbit-cnn",
+        summary="10 activities from a Fitbit at the wrist, 10 Hz, one person",
+        dataset="fitbit",
+        official_split=False,
+        labels=fitbit.LABELS,
+        spec=_FITBIT,
+        network=CnnConfig(widths=(32, 64, 96), stem_kernel=5, stem_stride=1),
+        passes=(
+            Pass(hop_len=2),
+            *(Pass(hop_len=2, variety=StreamVariety(stretch=0.1, loss=0.03)) for _ in range(3)),
+        ),
+        schedule=Schedule(epochs=20, windows_per_epoch=6_000, batch_size=64),
+        variety=WindowVariety(rotation_deg=15.0, scale=0.1),
+        folds=5,
+        min_feed_rate_hz=8.0,
+        limits=(
+            "One person and about a minute per activity: nothing here says how it does on anybody else.",
+            "Blocks in time of the same minute resemble one another, so even the blocked figures flatter it.",
+        ),
+    ),
+)
+
+RECIPES: Final[dict[str, Recipe]] = {recipe.name: recipe for recipe in _RECIPES}
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in RECIPES:
+        raise ConfigError(f"recipe {name!r} is unknown; expected one of {', '.join(RECIPES)}")
+    return RECIPES[name]

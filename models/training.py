@@ -1,0 +1,169 @@
+"""Fitting a recipe's network to its windows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.augment import WindowVarier, varied
+from models.data import LabelledWindows, Sitting, joined, labelled_windows
+from models.evaluation import score
+from models.networks import Network, build
+from models.recipes import Recipe
+from streamer.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What one epoch brought.
+
+    Attributes:
+        number: from 1.
+        of: epochs in all.
+        loss: mean training loss.
+        accuracy: on held-out groups, None without any.
+        macro_f1: likewise.
+        windows_per_s: training speed.
+        remaining_s: at this speed.
+    """
+
+    number: int
+    of: int
+    loss: float
+    accuracy: float | None
+    macro_f1: float | None
+    windows_per_s: float
+    remaining_s: float
+
+    def line(self) -> str:
+        """One line of progress."""
+        held_out = (
+            ""
+            if self.accuracy is None or self.macro_f1 is None
+            else f"  held-out accuracy {self.accuracy:.4f} macro-F1 {self.macro_f1:.4f}"
+        )
+        minutes, seconds = divmod(round(self.remaining_s), 60)
+        return (
+            f"epoch {self.number:3d}/{self.of}  loss {self.loss:.4f}{held_out}  "
+            f"{self.windows_per_s:,.0f} windows/s  {minutes}:{seconds:02d} left"
+        )
+
+
+def training_windows(recipe: Recipe, sittings: Iterable[Sitting], *, seed: int) -> LabelledWindows:
+    """The windows of all of a recipe's passes over the recordings."""
+    sittings = list(sittings)
+    parts = []
+    for number, one in enumerate(recipe.passes):
+        streams = varied(sittings, one.variety, seed=1000 * seed + number)
+        parts.append(labelled_windows(streams, recipe.spec, recipe.labels, hop_len=one.hop_len))
+    return joined(parts)
+
+
+def fit(
+    recipe: Recipe,
+    train: LabelledWindows,
+    held_out: LabelledWindows | None = None,
+    *,
+    seed: int,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+) -> tuple[Network, list[Epoch]]:
+    """A network fitted for the recipe's number of epochs, in evaluation mode on the CPU, and its history.
+
+    The held-out windows are scored on the way and decide nothing. Uses a GPU if there is one.
+
+    Raises:
+        ConfigError: there are no training windows.
+    """
+    if not len(train):
+        raise ConfigError(f"recipe {recipe.name} has no training windows; expected labelled recordings")
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    schedule = recipe.schedule
+    samples, targets = torch.from_numpy(train.samples), torch.from_numpy(train.targets)
+    network = build(recipe.network, channels=samples.shape[2], labels=len(recipe.labels))
+    network.scale.copy_(triple_scale(samples))
+    network.to(device)
+    vary = WindowVarier(recipe.variety, recipe.spec.channels, network.scale)
+    loss_of = nn.CrossEntropyLoss(label_smoothing=schedule.label_smoothing)
+    optimizer = torch.optim.AdamW(network.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay)
+    batch_size = min(schedule.batch_size, len(targets))
+    steps = max(min(schedule.windows_per_epoch, len(targets)) // batch_size, 1)
+    rate = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, schedule.learning_rate, total_steps=steps * schedule.epochs, pct_start=0.1
+    )
+    history: list[Epoch] = []
+    spent_s = 0.0
+    for number in range(1, schedule.epochs + 1):
+        began = time.perf_counter()
+        network.train()
+        total = torch.zeros((), device=device)
+        order = torch.randperm(len(targets), generator=generator)[: steps * batch_size]
+        for rows in torch.split(order, batch_size):
+            x = vary(samples[rows].to(device), generator)
+            loss = loss_of(network(x), targets[rows].to(device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            # An LSTM's gradients explode now and then.
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            rate.step()
+            total += loss.detach()
+        spent_s += time.perf_counter() - began
+        network.eval()
+        figures = (
+            None if held_out is None else score(softmax(logits(network, held_out.samples)), held_out, recipe.labels)
+        )
+        epoch = Epoch(
+            number,
+            schedule.epochs,
+            float(total) / steps,
+            None if figures is None else figures.accuracy,
+            None if figures is None else figures.macro_f1,
+            number * steps * batch_size / spent_s,
+            spent_s / number * (schedule.epochs - number),
+        )
+        history.append(epoch)
+        on_epoch(epoch)
+    return network.cpu(), history
+
+
+def triple_scale(samples: Tensor) -> Tensor:
+    """(channels,) root mean square of each sensor's three axes together, so that a rotation leaves it unchanged."""
+    squares = samples.square().mean((0, 1)).view(-1, 3).mean(1)
+    return squares.sqrt().clamp(min=1e-6).repeat_interleave(3)
+
+
+def logits(network: Network, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, labels) float32 in evaluation mode, on the network's device."""
+    device = network.scale.device
+    network.eval()
+    with torch.no_grad():
+        parts = [network(part.to(device)).cpu() for part in torch.split(torch.from_numpy(samples), 1024)]
+    result: NDArray[np.float32] = torch.cat(parts).numpy()
+    return result
+
+
+def softmax(values: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float32]:
+    """(n, labels) float32 probabilities."""
+    scaled = values / np.float32(temperature)
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    result: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
+    return result
+
+
+def fit_temperature(values: NDArray[np.float32], targets: NDArray[np.int64]) -> float:
+    """The temperature that gives held-out logits the least log-loss, to 1 %.
+
+    Source: Guo et al., On calibration of modern neural networks, 2017.
+    """
+    candidates = np.geomspace(0.2, 5.0, 324)
+    rows = np.arange(len(targets))
+    losses = [-float(np.log(softmax(values, t)[rows, targets] + 1e-12).mean()) for t in candidates]
+    return float(candidates[int(np.argmin(losses))])
