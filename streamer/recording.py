@@ -63,6 +63,16 @@ class Recording:
     spans: tuple[ActivitySpan, ...] = ()
     rate_hz: float | None = None
 
+    @property
+    def start_ns(self) -> int:
+        """Time of the first reading."""
+        return min(int(stream.t_ns[0]) for stream in self.streams)
+
+    @property
+    def end_ns(self) -> int:
+        """Time of the last reading."""
+        return max(int(stream.t_ns[-1]) for stream in self.streams)
+
     def messages(self, readings: int) -> Iterator[ImuBatch]:
         """The readings in messages of at most `readings`, in the order of their last reading's time."""
         pieces = [stream[i : i + readings] for stream in self.streams for i in range(0, len(stream), readings)]

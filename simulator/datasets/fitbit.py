@@ -27,7 +27,7 @@ DATA_SET: Final = DataSet(
     archives=("fitbit.zip",),
     folders=("fitbit",),
     marker="sensor_original.csv",
-    page="whoever passed it on to you: no publisher's address is known for it",
+    page="a copy of your own; no publisher's address is known",
     url=None,
 )
 

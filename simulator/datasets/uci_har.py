@@ -39,6 +39,10 @@ DATA_SET: Final = DataSet(
 #: Activity by its code from 1, after activity_labels.txt (whose LAYING is `lying` here).
 LABELS: Final = ("walking", "walking_upstairs", "walking_downstairs", "sitting", "standing", "lying")
 
+#: The publisher's test subjects, for HAPT too, which has the same people. Source: test/subject_test.txt.
+TEST_SUBJECTS: Final = frozenset({"2", "4", "9", "10", "12", "13", "18", "20", "24"})
+SUBJECTS: Final = frozenset(str(number) for number in range(1, 31))
+
 _SIGNALS: Final = ("body_acc", "body_gyro", "total_acc")
 
 

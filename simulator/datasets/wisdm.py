@@ -29,13 +29,13 @@ DATA_SET: Final = DataSet(
     name="wisdm-watch",
     archives=(
         "wisdm-dataset.zip",
-        "wisdm+smartphone+and+smartwatch+activity+and+biometrics+dataset+.zip",
+        "wisdm+smartphone+and+smartwatch+activity+and+biometrics+dataset.zip",
     ),
     folders=("wisdm-dataset",),
     marker="activity_key.txt",
     page="https://archive.ics.uci.edu/dataset/507",
     url="https://archive.ics.uci.edu/static/public/507/"
-    "wisdm+smartphone+and+smartwatch+activity+and+biometrics+dataset+.zip",
+    "wisdm+smartphone+and+smartwatch+activity+and+biometrics+dataset.zip",
 )
 
 #: Activity by its letter, after activity_key.txt; there is no N.

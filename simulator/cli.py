@@ -1,0 +1,157 @@
+"""The command `simulator`; heavy imports wait until a subcommand needs them, so that --help is instant."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final, NoReturn
+
+import typer
+
+from streamer.errors import ConfigError, HarError
+
+app = typer.Typer(
+    help="Replay data sets, recordings and synthetic motion over MQTT, as watches would send them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_INTERRUPTED: Final = 130
+
+
+class Split(StrEnum):
+    """The published split by subject."""
+
+    TRAIN = "train"
+    TEST = "test"
+
+
+class PayloadFormat(StrEnum):
+    """How readings are written."""
+
+    JSON = "json"
+    CBOR = "cbor"
+
+
+class Summary(StrEnum):
+    """How the summary is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@app.command()
+def sources() -> None:
+    """List what can be replayed, where its data was found, and how to get what is missing."""
+    from simulator.datasets.location import data_root
+    from simulator.sources import descriptions
+
+    for name, what, where in descriptions(data_root()):
+        print(f"{name:12} {what}\n{'':12} {where}")
+
+
+@app.command()
+def download(source: Annotated[str, typer.Argument(help="uci-har, hapt or wisdm-watch")]) -> None:
+    """Fetch a data set from its publisher into HAR_DATA_DIR or the user's cache folder."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    from simulator.datasets.location import data_root
+    from simulator.download import download as fetch
+    from simulator.sources import DATA_SETS
+
+    if source not in DATA_SETS:
+        raise ConfigError(f"source {source!r}: expected one of {', '.join(DATA_SETS)}")
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not sys.stderr.isatty(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(source, total=None)
+        place = fetch(
+            DATA_SETS[source],
+            data_root(),
+            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    print(f"{source}: {place}")
+
+
+@app.command()
+def replay(
+    source: Annotated[str, typer.Argument(help="uci-har, hapt, fitbit, wisdm-watch, synthetic, or a CSV file")],
+    broker: Annotated[str, typer.Option(help="MQTT broker's host")] = "localhost",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="and port")] = 1883,
+    username: Annotated[str | None, typer.Option(help="user name at the broker")] = None,
+    password_file: Annotated[Path | None, typer.Option(help="file that holds the password")] = None,
+    subject: Annotated[str | None, typer.Option(help="only this person of a data set")] = None,
+    split: Annotated[Split | None, typer.Option(help="only this part of uci-har or hapt")] = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="how many watches; recordings are repeated under further names")
+    ] = None,
+    speed: Annotated[str, typer.Option(help="times real time, or max")] = "1",
+    batch: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="readings per message; half a second's by default")
+    ] = None,
+    payload_format: Annotated[PayloadFormat, typer.Option("--format", help="of the payload")] = PayloadFormat.JSON,
+    qos: Annotated[int, typer.Option(min=0, max=1, help="MQTT quality of service")] = 1,
+    start: Annotated[
+        str, typer.Option(help="keep times as recorded, or move the first reading to now or to an ISO 8601 time")
+    ] = "recorded",
+    duration: Annotated[float | None, typer.Option(min=0, help="seconds of recorded time to replay")] = None,
+    preroll: Annotated[
+        float, typer.Option(min=0, help="seconds of recorded time sent at once; --start now then means their end")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="of synthetic motion and faults")] = 0,
+    rate: Annotated[int, typer.Option(min=1, max=1000, help="readings per second of synthetic watches")] = 50,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(help="jitter[=SECONDS], drop[=SHARE], duplicate[=SHARE] or reorder[=SHARE]; may be repeated"),
+    ] = None,
+    summary: Annotated[Summary, typer.Option(help="form of the summary on standard output")] = Summary.TEXT,
+) -> None:
+    """Send a source's readings as live watches would, and return when the service has processed them."""
+    from simulator.command import ReplayOptions, run_replay
+
+    progress = run_replay(
+        ReplayOptions(
+            source=source,
+            host=broker,
+            port=port,
+            username=username,
+            password_file=password_file,
+            subject=subject,
+            split=None if split is None else split.value,
+            devices=devices,
+            speed=speed,
+            batch=batch,
+            payload_format=payload_format.value,
+            qos=1 if qos else 0,
+            start=start,
+            duration_s=duration,
+            preroll_s=preroll,
+            seed=seed,
+            rate_hz=rate,
+            faults=tuple(fault or ()),
+        )
+    )
+    if summary is Summary.JSON:
+        print(json.dumps({"source": source, **progress.summary()}))
+    else:
+        print(", ".join(f"{name} {value}" for name, value in progress.summary().items()))
+    if progress.interrupted:
+        raise typer.Exit(_INTERRUPTED)
+
+
+def main() -> NoReturn:
+    """Run the command; exit status 0, 1 when something failed, 2 for a wrong use, 130 when interrupted."""
+    logging.basicConfig(level=logging.WARNING, format="simulator: %(message)s", stream=sys.stderr)
+    try:
+        app()
+    except ConfigError as error:
+        print(f"simulator: {error}", file=sys.stderr)
+        sys.exit(2)
+    except HarError as error:
+        print(f"simulator: {error}", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(0)

@@ -1,0 +1,183 @@
+"""`simulator replay`, from its options to its summary."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+from simulator.datasets.location import data_root
+from simulator.faults import parse_fault
+from simulator.replay import Format, Pacer, Progress, replay
+from simulator.session import Broker, open_session
+from simulator.sources import Selection, Split, load
+from simulator.watches import Copy, fleet, in_time_order
+from streamer.errors import ConfigError
+from streamer.imu import ImuBatch
+
+_NANOSECONDS: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayOptions:
+    """The command line's options; see `simulator replay --help`."""
+
+    source: str
+    host: str = "localhost"
+    port: int = 1883
+    username: str | None = None
+    password_file: Path | None = None
+    subject: str | None = None
+    split: Split | None = None
+    devices: int | None = None
+    speed: str = "1"
+    batch: int | None = None
+    payload_format: Format = "json"
+    qos: Literal[0, 1] = 1
+    start: str = "recorded"
+    duration_s: float | None = None
+    preroll_s: float = 0.0
+    seed: int = 0
+    rate_hz: int = 50
+    faults: tuple[str, ...] = ()
+
+
+def run_replay(options: ReplayOptions) -> Progress:
+    """Replay as the options say, with a progress bar on a terminal; Ctrl-C and SIGTERM end it early.
+
+    Raises:
+        ConfigError: an option or a file is wrong.
+        BrokerError: the broker stays away, or a service does not answer.
+    """
+    speed = parse_speed(options.speed)
+    faults = [parse_fault(text) for text in options.faults]
+    selection = Selection(options.subject, options.split, options.devices, options.seed, options.rate_hz)
+    broker = Broker(options.host, options.port, options.username, _password(options), options.qos)
+    originals = load(options.source, data_root(), selection)
+    start_ns = parse_start(options.start, time.time_ns(), options.preroll_s)
+    watches = fleet(originals, devices=options.devices, start_ns=start_ns)
+    batches: Iterable[ImuBatch] = in_time_order(watches, options.batch)
+    rng = np.random.default_rng(options.seed)
+    for fault in faults:
+        batches = fault(batches, rng)
+    if speed is None and _length_s(options, watches) is None:
+        raise ConfigError(f"--speed max: {options.source} has no end; expected --duration SECONDS with it")
+    progress = Progress(devices=len(watches))
+    pacer = Pacer(speed, options.preroll_s)
+
+    async def send() -> None:
+        async with open_session(broker) as session:
+            with _bar(options, watches) as on_progress:
+                await replay(
+                    session,
+                    batches,
+                    pacer,
+                    progress,
+                    start_ns=min(watch.start_ns for watch in watches),
+                    duration_s=options.duration_s,
+                    payload_format=options.payload_format,
+                    on_progress=on_progress,
+                )
+
+    asyncio.run(_until_signal(send))
+    return progress
+
+
+def parse_speed(text: str) -> float | None:
+    """Recorded seconds per second; None for `max`.
+
+    Raises:
+        ConfigError: neither `max` nor a positive number.
+    """
+    if text == "max":
+        return None
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise ConfigError(f"--speed {text}: expected a positive number or max")
+    return speed
+
+
+def parse_start(text: str, now_ns: int, preroll_s: float) -> int | None:
+    """Where the first reading is moved to; None for `recorded`.
+
+    Raises:
+        ConfigError: neither `recorded`, `now` nor an ISO 8601 time.
+    """
+    if text == "recorded":
+        return None
+    if text == "now":
+        return now_ns - round(preroll_s * _NANOSECONDS)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"--start {text}: expected recorded, now or a time such as 2026-01-31T12:00:00Z") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86_400 + since.seconds) * _NANOSECONDS + since.microseconds * 1000
+
+
+def _password(options: ReplayOptions) -> str | None:
+    if options.password_file is None:
+        return None
+    try:
+        return options.password_file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError(f"--password-file {options.password_file}: cannot be read ({error.strerror})") from error
+
+
+async def _until_signal(send: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Run to the end or to the first SIGINT or SIGTERM."""
+    sending = asyncio.create_task(send())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, sending.cancel)
+    await asyncio.wait({sending})
+    if not sending.cancelled():
+        sending.result()
+
+
+@contextlib.contextmanager
+def _bar(options: ReplayOptions, watches: Sequence[Copy]) -> Iterator[Callable[[Progress], None]]:
+    """A progress bar on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[rate]:.1f} Hz per watch, {task.fields[lag]:.0f} ms behind"),
+    )
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(options.source, total=_length_s(options, watches), rate=0.0, lag=0.0)
+
+        def show(progress: Progress) -> None:
+            completed, lag_ms = progress.recorded_s, progress.lag_s * 1000
+            bar.update(task, completed=completed, rate=progress.achieved_hz, lag=lag_ms)
+
+        yield show
+
+
+def _length_s(options: ReplayOptions, watches: Sequence[Copy]) -> float | None:
+    """Recorded time to replay, None for without end."""
+    ends_ns = [watch.end_ns for watch in watches if watch.end_ns is not None]
+    if len(ends_ns) < len(watches):
+        return options.duration_s
+    whole_s = (max(ends_ns) - min(watch.start_ns for watch in watches)) / _NANOSECONDS
+    return whole_s if options.duration_s is None else min(whole_s, options.duration_s)

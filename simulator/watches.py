@@ -1,0 +1,116 @@
+"""Watches to replay: recordings and synthetic motion under names and times of their own."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from streamer.imu import ImuBatch
+
+#: Copies of a recording start apart by this much at most, so that their windows do not fall due together.
+_STAGGER_NS: Final = 5_000_000_000
+_GOLDEN_RATIO: Final = 0.6180339887498949
+
+
+class Watch(Protocol):
+    """What can be replayed: a `Recording`, or a `SyntheticWatch` that never ends."""
+
+    @property
+    def device_id(self) -> str:
+        """The watch's name."""
+        ...
+
+    @property
+    def rate_hz(self) -> float | None:
+        """Nominal rate, None when unknown."""
+        ...
+
+    @property
+    def start_ns(self) -> int:
+        """Time of the first reading."""
+        ...
+
+    @property
+    def end_ns(self) -> int | None:
+        """Time of the last reading, None for a watch that never stops."""
+        ...
+
+    def messages(self, readings: int) -> Iterator[ImuBatch]:
+        """The readings in messages of at most `readings`, by the time of their last reading."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A watch under another name, its times moved by whole periods of its nominal rate, its messages numbered.
+
+    Attributes:
+        watch: the original.
+        device_id: the name to send under.
+        shift_ns: added to every time.
+    """
+
+    watch: Watch
+    device_id: str
+    shift_ns: int
+
+    @property
+    def rate_hz(self) -> float | None:
+        """The original's nominal rate."""
+        return self.watch.rate_hz
+
+    @property
+    def start_ns(self) -> int:
+        """Time of the first reading as sent."""
+        return self.watch.start_ns + self.shift_ns
+
+    @property
+    def end_ns(self) -> int | None:
+        """Time of the last reading as sent, None without end."""
+        return None if self.watch.end_ns is None else self.watch.end_ns + self.shift_ns
+
+    def messages(self, readings: int) -> Iterator[ImuBatch]:
+        """The original's messages with their new name, times and numbers from 0."""
+        for seq, batch in enumerate(self.watch.messages(readings)):
+            yield replace(batch, device_id=self.device_id, t_ns=batch.t_ns + self.shift_ns, seq=seq)
+
+
+def fleet(watches: Sequence[Watch], *, devices: int | None, start_ns: int | None) -> list[Copy]:
+    """As many watches as asked for, the originals first, then copies `NAME-2`, `NAME-3`, ... that start later.
+
+    Args:
+        watches: the originals, at least one.
+        devices: how many in all; None for the originals.
+        start_ns: where the earliest reading is moved to, by whole periods; None to leave times as recorded.
+    """
+    earliest_ns = min(watch.start_ns for watch in watches)
+    move_ns = 0 if start_ns is None else start_ns - earliest_ns
+    copies = []
+    for index in range(len(watches) if devices is None else devices):
+        round_number, which = divmod(index, len(watches))
+        watch = watches[which]
+        name = watch.device_id if not round_number else f"{watch.device_id}-{round_number + 1}"
+        later_ns = int(index * _GOLDEN_RATIO % 1 * _STAGGER_NS) if round_number else 0
+        copies.append(Copy(watch, name, _whole_periods(move_ns + later_ns, watch.rate_hz)))
+    return copies
+
+
+def in_time_order(watches: Sequence[Watch], readings: int | None) -> Iterator[ImuBatch]:
+    """The messages of all watches by the time of their last reading.
+
+    Args:
+        watches: who sends.
+        readings: per message; None for half a second's worth at each watch's nominal rate.
+    """
+    streams = [
+        watch.messages(readings if readings is not None else max(1, round((watch.rate_hz or 20.0) / 2)))
+        for watch in watches
+    ]
+    return heapq.merge(*streams, key=lambda batch: int(batch.t_ns[-1]))
+
+
+def _whole_periods(shift_ns: int, rate_hz: float | None) -> int:
+    period_ns = round(1e9 / rate_hz) if rate_hz else 1
+    return shift_ns // period_ns * period_ns
