@@ -226,9 +226,7 @@ def _read(folder: Path, name: str) -> bytes:
 def _golden(path: Path, content: bytes, manifest: Manifest) -> Golden:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            golden = Golden(
-                arrays["t_ns"], arrays["acc"], arrays["gyro"], arrays["windows"], arrays["probabilities"]
-            )
+            golden = Golden(arrays["t_ns"], arrays["acc"], arrays["gyro"], arrays["windows"], arrays["probabilities"])
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise BundleError(f"{path}: not golden vectors ({error})") from error
     spec, m, n = manifest.preprocessing, len(golden.windows), len(golden.t_ns)

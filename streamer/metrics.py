@@ -23,7 +23,7 @@ from prometheus_client import (
 
 from streamer.activities import UNKNOWN
 from streamer.errors import RejectReason
-from streamer.wire.events import EventType
+from streamer.wire.events import EventType, Reason
 
 Stage = Literal["decode", "align", "filter", "window", "classify", "track", "publish"]
 DropReason = Literal[
@@ -83,6 +83,16 @@ class Metrics:
         self.interpolated_samples = Counter(
             "har_interpolated_samples", "Grid samples interpolated across a hole", registry=registry
         )
+        self.missing_messages = Counter(
+            "har_missing_messages", "Messages that the senders' counters say never arrived", registry=registry
+        )
+        unfit = Counter(
+            "har_unfit_windows",
+            "Windows of watches that the model can't take, by reason",
+            ["reason"],
+            registry=registry,
+        )
+        self.unfit: dict[Reason, Counter] = {reason: unfit.labels(reason) for reason in ("sensor_missing", "feed_rate")}
         self.gaps = Counter("har_gaps", "Holes too long to bridge", registry=registry)
 
         self.windows = Counter("har_windows", "Windows classified", registry=registry)
@@ -111,12 +121,20 @@ class Metrics:
             for kind in get_args(EventType)
             for activity in (*activities, UNKNOWN)
         }
+        self.dropped_events = Counter(
+            "har_dropped_events", "Events dropped because no broker took them", registry=registry
+        )
         self.devices = Gauge("har_devices", "Watches followed", registry=registry)
         evictions = Counter("har_evictions", "Watches forgotten, by reason", ["reason"], registry=registry)
         self.evictions: dict[EvictionReason, Counter] = {
             reason: evictions.labels(reason) for reason in get_args(EvictionReason)
         }
 
+        self.broker_dropped_messages = Gauge(
+            "har_broker_dropped_messages",
+            "Messages the broker says it dropped, all clients together",
+            registry=registry,
+        )
         self.connected = Gauge("har_connected", "1 while subscribed at the broker, else 0", registry=registry)
         self.reconnects = Counter("har_reconnects", "Connections after the first", registry=registry)
         Info("har_model", "The model in use", registry=registry).info({"name": model, "digest": model_digest})

@@ -35,6 +35,7 @@ class Tracked:
         left: (m,) float64, smoothed probability of the previous activity, 0 if that was none or unknown.
         switched: (m,) bool, True where a bout starts.
         onset_ns: (m,) int64, start of the first window of the current bout.
+        previous_onset_ns: (m,) int64, the same of the bout before this window.
     """
 
     activity: Int64
@@ -44,6 +45,7 @@ class Tracked:
     left: Float64
     switched: NDArray[np.bool_]
     onset_ns: Int64
+    previous_onset_ns: Int64
 
 
 class ActivityTracker(Slots):
@@ -76,12 +78,17 @@ class ActivityTracker(Slots):
         self.lead = np.zeros(capacity, np.int64)
         self.challenger_onset_ns = np.zeros(capacity, np.int64)
 
-    def reset(self, slots: Int64) -> None:
-        """Restart slots: no bout, nothing smoothed."""
-        self.started[slots] = False
-        self.activity[slots] = self.challenger[slots] = NONE
-        self.lead[slots] = 0
-        self.onset_ns[slots] = 0
+    def reset(self, slot: int) -> None:
+        """Restart a slot: no bout, nothing smoothed."""
+        self.started[slot] = False
+        self.activity[slot] = self.challenger[slot] = NONE
+        self.lead[slot] = self.onset_ns[slot] = 0
+
+    def set_unknown(self, slot: int, onset_ns: int) -> None:
+        """Restart a slot inside a bout of unknown."""
+        self.reset(slot)
+        self.activity[slot] = self.unknown
+        self.onset_ns[slot] = onset_ns
 
     def update(self, slots: Int64, probabilities: NDArray[np.floating], start_ns: Int64) -> Tracked:
         """Take one window for each of distinct slots.
@@ -113,7 +120,8 @@ class ActivityTracker(Slots):
         challenger_onset_ns = np.where(goes_on, self.challenger_onset_ns[slots], start_ns)
         switched = lead >= self._smoothing.dwell
         activity = np.where(switched, wanted, previous)
-        onset_ns = np.where(switched, challenger_onset_ns, self.onset_ns[slots])
+        previous_onset_ns = self.onset_ns[slots]
+        onset_ns = np.where(switched, challenger_onset_ns, previous_onset_ns)
 
         self.activity[slots] = activity
         self.onset_ns[slots] = onset_ns
@@ -123,4 +131,4 @@ class ActivityTracker(Slots):
         confidence = np.where(
             (activity == NONE) | (activity == self.unknown), smoothed[rows, leader], support[rows, activity]
         )
-        return Tracked(activity, previous, confidence, leader, left, switched, onset_ns)
+        return Tracked(activity, previous, confidence, leader, left, switched, onset_ns, previous_onset_ns)

@@ -104,7 +104,8 @@ class Aligner(Slots):
     """Grid samples from readings.
 
     State: per slot the segment's anchor, rate class and next grid index; per lane the newest time, the watermark and
-    the readings still needed. `reset` forgets a slot; a gap forgets its segment.
+    the readings still needed. A gap forgets the
+    segment; `reset` forgets the slot.
     """
 
     ARRAYS = ("anchor_ns", "next_index", "factor", "declared_hz", "feed_hz", "newest_ns", "watermark_ns")
@@ -156,11 +157,23 @@ class Aligner(Slots):
         for lane in self._lanes_of(slot):
             self.times[lane], self.values[lane] = _NO_TIMES, _NO_VALUES
 
-    def missing_sensor(self, slot: int) -> bool:
-        """Whether one sensor has kept the other waiting for longer than SENSOR_SKEW_NS."""
-        first = min((int(self.times[lane][0]) for lane in self._lanes_of(slot) if len(self.times[lane])), default=NEVER)
+    def missing_sensor(self, slots: Sequence[int]) -> list[int]:
+        """The slots in which one sensor has kept the other waiting for longer than SENSOR_SKEW_NS."""
+        rows = np.asarray(slots, np.int64)
+        newest = self.newest_ns[rows]
+        behind = newest.max(axis=1, initial=NEVER) - newest.min(axis=1) > SENSOR_SKEW_NS
+        return [slot for slot in rows[behind].tolist() if self._waited_ns(slot) > SENSOR_SKEW_NS]
+
+    def _waited_ns(self, slot: int) -> int:
+        """Time that readings of one sensor have waited for the other."""
+        oldest = min(int(self.times[lane][0]) for lane in self._lanes_of(slot) if len(self.times[lane]))
         newest = self.newest_ns[slot]
-        return first > NEVER and int(newest.max()) - max(int(newest.min()), first) >= SENSOR_SKEW_NS
+        return int(newest.max()) - max(int(newest.min()), oldest)
+
+    def take_counts(self) -> AlignCounts:
+        """The counts since the last call of this."""
+        counts, self.counts = self.counts, AlignCounts()
+        return counts
 
     def push(self, slots: Sequence[int], batches: Sequence[ImuBatch]) -> Iterator[GridChunk]:
         """Take in one batch for each of distinct slots; yield the samples that became known.

@@ -77,6 +77,12 @@ class FilterBank(Slots):
         #: True until a segment's first sample has left the median.
         self.fresh = np.ones(capacity, np.bool_)
 
+    def reset(self, slot: int) -> None:
+        """Forget a slot's state; its next segment starts anew in any case."""
+        for name in self.ARRAYS:
+            getattr(self, name)[slot] = 0
+        self.fresh[slot] = True
+
     def push(self, chunk: GridChunk) -> Iterator[FilteredSamples]:
         """Filter a chunk; slots come back in groups of equal counts."""
         self.fresh[chunk.slots[chunk.opened]] = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -16,7 +16,7 @@ from streamer.preprocessing.align import Aligner, GridChunk
 from streamer.preprocessing.filters import FilterBank
 from streamer.preprocessing.slots import Slots
 from streamer.preprocessing.spec import PreprocessingSpec
-from streamer.preprocessing.windows import WindowBuffer
+from streamer.preprocessing.windows import DueWindows, WindowBuffer
 
 Int64 = NDArray[np.int64]
 
@@ -42,6 +42,12 @@ class Windows:
     def __len__(self) -> int:
         return len(self.slots)
 
+    def __getitem__(self, rows: Int64 | NDArray[np.bool_]) -> Windows:
+        """The windows of some rows."""
+        return Windows(
+            self.slots[rows], self.samples[rows], self.start_ns[rows], self.completeness[rows], self.gap_ns[rows]
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
@@ -61,11 +67,19 @@ class Step:
 class Preprocessor:
     """Windows from readings for many watches; each watch lives in a slot.
 
-    State: that of its three stages, per slot; `reset` clears a slot.
+    State: that of its three stages, per slot.
     """
 
-    def __init__(self, spec: PreprocessingSpec, *, capacity: int = 1, lateness_ns: int = 0) -> None:
+    def __init__(
+        self,
+        spec: PreprocessingSpec,
+        *,
+        capacity: int = 1,
+        lateness_ns: int = 0,
+        mark: Callable[[str], None] | None = None,
+    ) -> None:
         self.spec = spec
+        self._mark = mark or (lambda _stage: None)
         self.aligner = Aligner(spec, capacity=capacity, lateness_ns=lateness_ns)
         self.filters = FilterBank(spec, capacity=capacity)
         self.buffer = WindowBuffer(spec, capacity=capacity)
@@ -80,10 +94,6 @@ class Preprocessor:
         for stage in self.stages.values():
             stage.grow(capacity)
 
-    def reset(self, slot: int) -> None:
-        """Forget a slot; filters and window follow when its next segment opens."""
-        self.aligner.reset(slot)
-
     def push(self, slots: Sequence[int], batches: Sequence[ImuBatch]) -> Iterator[Step]:
         """Work off one batch for each of distinct slots."""
         return self._steps(self.aligner.push(slots, batches))
@@ -94,8 +104,13 @@ class Preprocessor:
 
     def _steps(self, chunks: Iterable[GridChunk]) -> Iterator[Step]:
         for chunk in chunks:
-            # The segment's anchor: a chunk's times must be told before the aligner moves on to the next segment.
-            due = [due for filtered in self.filters.push(chunk) for due in self.buffer.push(filtered)]
+            self._mark("align")
+            due: list[DueWindows] = []
+            for filtered in self.filters.push(chunk):
+                self._mark("filter")
+                due += self.buffer.push(filtered)
+                self._mark("window")
+            # A window's time hangs on its segment's anchor, so it is told before the aligner moves on to the next.
             windows = [
                 Windows(
                     w.slots,

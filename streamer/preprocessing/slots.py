@@ -27,6 +27,10 @@ class Slots:
             more = np.zeros((capacity - len(array), *array.shape[1:]), array.dtype)
             setattr(self, name, np.concatenate([array, more]))
 
+    def reset(self, slot: int) -> None:
+        """Forget everything about a slot."""
+        raise NotImplementedError
+
     def export_slot(self, slot: int) -> SlotState:
         """A copy of one slot's rows."""
         return {name: np.copy(getattr(self, name)[slot]) for name in self.ARRAYS}

@@ -54,6 +54,10 @@ class WindowBuffer(Slots):
         self.hole_ns = np.zeros((capacity, spec.window_len), np.int64)
         self.count = np.zeros(capacity, np.int64)
 
+    def reset(self, slot: int) -> None:
+        """Forget a slot's samples; its next segment starts anew in any case."""
+        self.count[slot] = self.hole_ns[slot] = self.ring[slot] = 0
+
     def push(self, filtered: FilteredSamples) -> list[DueWindows]:
         """Store samples; return the windows they completed."""
         self.count[filtered.slots[filtered.opened]] = 0

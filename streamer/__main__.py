@@ -1,0 +1,5 @@
+"""`python -m streamer` is `har-stream`."""
+
+from streamer.cli import main
+
+main()

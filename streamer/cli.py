@@ -1,0 +1,148 @@
+"""`har-stream`: arguments, output and exit statuses.
+
+0 done or stopped as told, 1 the broker could not be used (with --exit-on-failure), 2 something given is wrong.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
+
+import msgspec
+import typer
+
+from streamer.config import DEFAULT_MODEL, Settings, load_settings
+from streamer.errors import ConfigError, HarError
+
+# What takes long to import is imported by the commands that need it: --help must be instant.
+
+app = typer.Typer(add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+_CONFIG_HELP: Final = "TOML file with settings; the command line and HAR_STREAM_* in the environment win over it."
+
+
+def main() -> None:
+    """Entry point of `har-stream`."""
+    try:
+        app()
+    except HarError as error:
+        typer.echo(f"har-stream: {error}", err=True)
+        raise SystemExit(2 if isinstance(error, ConfigError) else 1) from None
+
+
+def _run(ctx: typer.Context, config: Path | None, **options: Any) -> None:
+    """Recognize human activities in watches' motion readings that come over MQTT."""
+    given = {name: value for name, value in options.items() if value is not None and value != ()}
+    if ctx.invoked_subcommand is not None:
+        refused = [f"--{name.replace('_', '-')}" for name in given] + (["--config"] if config else [])
+        if refused:
+            raise typer.BadParameter(
+                f"{', '.join(refused)} would be ignored by {ctx.invoked_subcommand}; "
+                f"expected options behind the subcommand: har-stream {ctx.invoked_subcommand} --help"
+            )
+        return
+    settings = load_settings(given, file=config)
+    _log_to_stderr(settings.log_format)
+    from streamer.runner import run_service
+
+    run_service(settings)
+
+
+def _with_settings(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each setting: name, type, bounds and help stand in Settings alone."""
+    parameters = [
+        inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
+        inspect.Parameter(
+            "config",
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[Path | None, typer.Option(help=_CONFIG_HELP)],
+        ),
+    ]
+    for field in msgspec.structs.fields(Settings):
+        description, default = _description(field.type), field.default
+        shown = "" if default is None or default is False else f"  [default: {_shown(default)}]"
+        option = typer.Option(help=f"{description}{shown}", show_default=False)
+        parameters.append(
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[_option_type(field.type), option],
+            )
+        )
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
+    function.__annotations__ = {p.name: p.annotation for p in parameters}
+    return function
+
+
+def _description(annotation: Any) -> str:
+    return str(annotation.__metadata__[-1].description)
+
+
+def _shown(default: object) -> str:
+    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def _option_type(annotation: Any) -> Any:
+    """The setting's type without its bounds, optional: an option that isn't given is None."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    members = [m for m in get_args(annotation) if m is not type(None)]
+    if get_origin(annotation) is tuple:
+        return list[str] | None
+    if type(None) in get_args(annotation):
+        return _option_type(members[0])
+    if get_origin(annotation) is Literal and isinstance(members[0], int):
+        return int | None
+    return annotation | None
+
+
+app.callback(invoke_without_command=True)(_with_settings(_run))
+
+
+@app.command()
+def classify(
+    file: Annotated[Path, typer.Argument(help="Recording in the CSV form of the documentation.", show_default=False)],
+    model: Annotated[str, typer.Option(help="Shipped bundle's name or a bundle's folder.")] = DEFAULT_MODEL,
+    output: Annotated[Literal["text", "json"], typer.Option(help="What to print.")] = "text",
+    publish: Annotated[
+        Literal["changes", "windows"], typer.Option(help="Show changes of activity, or every window too.")
+    ] = "changes",
+) -> None:
+    """Run the recognizer over a recording, without a broker."""
+    from streamer.offline import classify_file
+    from streamer.output import printer
+
+    show = printer(output)
+    for event in classify_file(file, model=model, every_window=publish == "windows"):
+        show(event)
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(entry).decode()
+
+
+def _log_to_stderr(log_format: Literal["text", "json"]) -> None:
+    handler = logging.StreamHandler()
+    if log_format == "json":
+        handler.setFormatter(_JsonLines())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    # The MQTT client repeats as a warning what the session raises.
+    logging.getLogger("mqtt").setLevel(logging.ERROR)

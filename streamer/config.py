@@ -1,0 +1,153 @@
+"""Settings: where and how much. What the numbers mean stands in the bundle.
+
+One class feeds the command line, the environment (HAR_STREAM_<NAME>) and a TOML file; the command line wins over the
+environment, that over the file, that over the default.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from streamer.errors import ConfigError
+
+DEFAULT_MODEL: Final = "wisdm-watch-cnn"
+EMBEDDED: Final = "embedded"
+ENVIRONMENT_PREFIX: Final = "HAR_STREAM_"
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the service is run; each attribute's help is its option's help."""
+
+    broker: Annotated[str, Meta(description="MQTT broker's host name, or 'embedded' for one inside this process.")] = (
+        "localhost"
+    )
+    port: Annotated[Port, Meta(description="MQTT broker's TCP port.")] = 1883
+    username: Annotated[str | None, Meta(description="User name at the broker.")] = None
+    password_file: Annotated[str | None, Meta(description="File whose first line is the password.")] = None
+    tls: Annotated[bool, Meta(description="Connect by TLS, verifying the broker's certificate.")] = False
+    tls_ca: Annotated[str | None, Meta(description="CA certificates (PEM) to verify with; implies TLS.")] = None
+    tls_cert: Annotated[str | None, Meta(description="Client certificate (PEM); implies TLS.")] = None
+    tls_key: Annotated[str | None, Meta(description="Client certificate's key (PEM).")] = None
+    client_id: Annotated[
+        str,
+        Meta(
+            pattern="^[A-Za-z0-9._-]{1,64}$",
+            description="MQTT client identifier; also names the status topic har/service/<client-id>/status.",
+        ),
+    ] = "har-stream"
+    qos: Annotated[Literal[0, 1], Meta(description="Quality of service of subscriptions and events.")] = 1
+    topic: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=1000)], ...],
+        Meta(min_length=1, description="Topic filter of readings; the device is the last level but one. Repeatable."),
+    ] = ("har/v1/+/imu",)
+    model: Annotated[str, Meta(description="Shipped bundle's name or a bundle's folder.")] = DEFAULT_MODEL
+    http_host: Annotated[str, Meta(description="Address for /metrics, /healthz and /readyz.")] = "127.0.0.1"
+    http_port: Annotated[Port, Meta(description="Port for them; 0 takes any free one.")] = 9464
+    publish: Annotated[
+        Literal["changes", "windows"], Meta(description="Publish changes of activity, or every window too.")
+    ] = "changes"
+    output: Annotated[Literal["text", "json", "none"], Meta(description="What to print on standard output.")] = "text"
+    log_format: Annotated[Literal["text", "json"], Meta(description="Format of the log on standard error.")] = "text"
+    lateness: Annotated[float, Meta(ge=0, le=60, description="Seconds by which readings may arrive out of order.")] = (
+        0.1
+    )
+    silence: Annotated[Seconds, Meta(description="Seconds without a message after which an activity ends.")] = 30.0
+    evict_after: Annotated[Seconds, Meta(description="Seconds without a message after which a watch is forgotten.")] = (
+        3600.0
+    )
+    max_watches: Annotated[int, Meta(ge=1, le=1_000_000, description="Watches followed at once.")] = 20_000
+    queue_bytes: Annotated[
+        int, Meta(ge=1_000_000, description="Bytes of messages that may wait before the oldest is dropped.")
+    ] = 64_000_000
+    demo: Annotated[bool, Meta(description="Try it out: embedded broker and synthetic watches on loopback.")] = False
+    duration: Annotated[Seconds | None, Meta(description="Stop after this many seconds.")] = None
+    exit_on_failure: Annotated[bool, Meta(description="Give up with status 1 when the broker can't be used.")] = False
+
+    def __post_init__(self) -> None:
+        if self.tls_key is not None and self.tls_cert is None:
+            raise ConfigError("tls_key is set without tls_cert; expected both or neither")
+        if self.demo and self.broker not in {"localhost", EMBEDDED}:
+            raise ConfigError(f"demo brings its own broker, but broker is {self.broker!r}; expected one of the two")
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether any TLS setting asks for it."""
+        return self.tls or self.tls_ca is not None or self.tls_cert is not None
+
+    def password(self) -> str | None:
+        """The password, read now.
+
+        Raises:
+            ConfigError: the file can't be read.
+        """
+        if self.password_file is None:
+            return None
+        try:
+            return Path(self.password_file).read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"password_file {self.password_file}: cannot be read ({error})") from error
+
+
+def load_settings(
+    arguments: Mapping[str, Any], *, file: Path | None = None, environment: Mapping[str, str] = os.environ
+) -> Settings:
+    """Settings from the command line's given options, the environment and a TOML file.
+
+    Args:
+        arguments: only options that were given, by setting.
+        file: TOML file with settings as top-level keys.
+        environment: where HAR_STREAM_* are looked up.
+
+    Raises:
+        ConfigError: a name is unknown or a value is not what its setting takes; the message says where it stood.
+    """
+    names = {field.name: field for field in msgspec.structs.fields(Settings)}
+    merged: dict[str, Any] = {}
+    if file is not None:
+        merged |= _checked(_read_toml(file), names, source=str(file))
+    from_environment: dict[str, Any] = {}
+    for key, value in environment.items():
+        if key.startswith(ENVIRONMENT_PREFIX) and key != f"{ENVIRONMENT_PREFIX}CONFIG":
+            name = key.removeprefix(ENVIRONMENT_PREFIX).lower()
+            from_environment[name] = value.split(",") if name == "topic" else value
+    merged |= _checked(from_environment, names, source="environment", prefix=ENVIRONMENT_PREFIX)
+    merged |= _checked(dict(arguments), names, source="command line", prefix="--")
+    return Settings(**merged)
+
+
+def _checked(values: Mapping[str, Any], names: Mapping[str, Any], *, source: str, prefix: str = "") -> dict[str, Any]:
+    checked: dict[str, Any] = {}
+    for name, value in values.items():
+        shown = {"": name, "--": f"--{name.replace('_', '-')}"}.get(prefix, f"{prefix}{name.upper()}")
+        if name not in names:
+            raise ConfigError(f"{source}: {shown} is not a setting; expected one of {', '.join(sorted(names))}")
+        try:
+            # Lenient about text only where there is nothing but text.
+            checked[name] = msgspec.convert(value, names[name].type, strict=not prefix)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{source}: {shown} is {value!r}; {_sentence(error)}") from None
+    return checked
+
+
+def _sentence(error: msgspec.ValidationError) -> str:
+    text = str(error).partition(" - at")[0]
+    return text[0].lower() + text[1:]
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not TOML ({error})") from error

@@ -1,0 +1,447 @@
+"""The pure core: messages of many watches in, activity events out.
+
+    messages ─ decode ─ watches ─ align ─ filter ─ window ─ classify ─ track ─ events
+
+No clock, no I/O, no logging: time is an argument, and the same messages give the same events however they were
+grouped into calls.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.bouts import BoutLog
+from streamer.bundle import ModelBundle
+from streamer.classifier import Classifier
+from streamer.errors import ConfigError, PayloadError, RejectReason
+from streamer.imu import ImuBatch
+from streamer.preprocessing.align import SENSOR_SKEW_NS
+from streamer.preprocessing.pipeline import Preprocessor, Step, Windows, join_windows
+from streamer.preprocessing.slots import Slots
+from streamer.tracking import ActivityTracker
+from streamer.watches import Limits, Watches
+from streamer.wire import topics
+from streamer.wire.events import ActivityEvent, Reason
+from streamer.wire.payload import decode
+
+#: Share of the declared least feed rate that is still taken: clocks are not exact.
+_RATE_TOLERANCE: Final = 0.9
+_FIRST_CAPACITY: Final = 64
+STATE_SCHEMA: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One MQTT message: its topic names the device."""
+
+    topic: str
+    payload: bytes
+    content_type: str | None = None
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened in one call, besides the events.
+
+    Attributes:
+        messages, readings: accepted.
+        rejects: refused messages by reason.
+        late, duplicate: readings dropped by their time; bridged: grid samples interpolated across a hole.
+        gaps: segments that ended at a hole too long to bridge.
+        missing_messages: jumps of the senders' message counters.
+        windows: classified.
+        unfit: windows and watches that the model can't take, by reason.
+        evicted: watches forgotten, by reason ("age", "capacity").
+        reject_examples: one explanation for each reason in `rejects`.
+    """
+
+    messages: int = 0
+    readings: int = 0
+    rejects: Counter[RejectReason] = field(default_factory=Counter)
+    late: int = 0
+    duplicate: int = 0
+    bridged: int = 0
+    gaps: int = 0
+    missing_messages: int = 0
+    windows: int = 0
+    unfit: Counter[Reason] = field(default_factory=Counter)
+    evicted: Counter[str] = field(default_factory=Counter)
+    reject_examples: dict[RejectReason, str] = field(default_factory=dict)
+
+    def reject(self, error: PayloadError) -> None:
+        """Count a refused message."""
+        self.rejects[error.reason] += 1
+        self.reject_examples.setdefault(error.reason, str(error))
+
+
+@dataclass(slots=True)
+class Result:
+    """Events in the order of their decision for each watch, and counts."""
+
+    events: list[ActivityEvent] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)
+
+
+class WatchState(msgspec.Struct, frozen=True, kw_only=True):
+    """A watch's whole state: arrays by stage and name, as (dtype, shape, bytes)."""
+
+    schema: int
+    model_digest: str
+    device: str
+    stages: dict[str, dict[str, tuple[str, tuple[int, ...], bytes]]]
+
+
+class Session(Slots):
+    """What belongs to a watch and to no other stage.
+
+    State: the last message counter, the first reading's time, and why the watch is unfit for the model.
+    """
+
+    ARRAYS = ("seq", "first_ns", "unfit")
+    REASONS: Final[tuple[Reason, ...]] = ("sensor_missing", "feed_rate")
+    FIT: Final = -1
+
+    def __init__(self, capacity: int) -> None:
+        self.seq = np.full(capacity, -1, np.int64)
+        self.first_ns = np.zeros(capacity, np.int64)
+        self.unfit = np.full(capacity, self.FIT, np.int64)
+
+    def reset(self, slot: int) -> None:
+        """Forget a slot."""
+        self.seq[slot] = -1
+        self.first_ns[slot] = 0
+        self.unfit[slot] = self.FIT
+
+
+class Recognizer:
+    """Events from readings for many watches, with one bundle.
+
+    State: a slot per watch in each stage (see `export_watch`), and which watches are followed.
+
+    >>> from streamer.bundle import find_bundle, load_bundle
+    >>> recognizer = Recognizer(load_bundle(find_bundle("wisdm-watch-cnn")))
+    >>> result = recognizer.process([Message("har/v1/wrist/imu", b"not a reading")], now_ns=0)
+    >>> dict(result.counts.rejects)
+    {<RejectReason.FORMAT: 'format'>: 1}
+    """
+
+    def __init__(
+        self,
+        bundle: ModelBundle,
+        *,
+        limits: Limits | None = None,
+        every_window: bool = False,
+        mark: Callable[[str], None] | None = None,
+    ) -> None:
+        """Build the stages.
+
+        Args:
+            bundle: the model and everything its numbers mean.
+            limits: bounds on watches and time.
+            every_window: also give an event for every window.
+            mark: called with a stage's name when the stage is through, for somebody who has a clock.
+
+        Raises:
+            BundleError: the model does not do here what the bundle says.
+        """
+        self.bundle = bundle
+        self._limits = limits or Limits()
+        self._mark = mark or (lambda _stage: None)
+        self._classifier = Classifier(bundle)
+        capacity = min(_FIRST_CAPACITY, self._limits.max_watches)
+        self.watches = Watches(self._limits, capacity=capacity)
+        self._preprocessor = Preprocessor(
+            bundle.spec, capacity=capacity, lateness_ns=self._limits.lateness_ns, mark=self._mark
+        )
+        self._tracker = ActivityTracker(len(bundle.labels), bundle.manifest.smoothing, capacity=capacity)
+        self._bouts = BoutLog(bundle, self._tracker, self.watches.names, capacity=capacity, every_window=every_window)
+        self._session = Session(capacity)
+        self._slowest_feed_hz = _RATE_TOLERANCE * bundle.manifest.min_feed_rate_hz
+        self._stages: dict[str, Slots] = {
+            **self._preprocessor.stages,
+            "track": self._tracker,
+            "bout": self._bouts,
+            "session": self._session,
+        }
+
+    def process(self, messages: Sequence[Message], now_ns: int) -> Result:
+        """Work off messages in their order of arrival; none of them raises.
+
+        Args:
+            messages: any number, of any watches; an empty sequence is a tick, by which watches fall silent.
+            now_ns: ns since the UTC epoch; decides liveness and what lies too far ahead, nothing else.
+        """
+        result = Result()
+        batches: list[ImuBatch] = []
+        for message in messages:
+            try:
+                batch = decode(topics.device_of(message.topic), message.payload, message.content_type)
+                self._refuse_future(batch, now_ns)
+            except PayloadError as error:
+                result.counts.reject(error)
+            else:
+                batches.append(batch)
+        self._mark("decode")
+        self._recognize(batches, now_ns, result)
+        if not messages:
+            self._tick(now_ns, result)
+        self._take_counts(result.counts)
+        return result
+
+    def recognize(self, batches: Iterable[ImuBatch], now_ns: int) -> Result:
+        """Like `process`, for readings that are decoded already."""
+        result = Result()
+        self._recognize(batches, now_ns, result)
+        self._take_counts(result.counts)
+        return result
+
+    def finish(self, reason: Reason) -> Result:
+        """Work off what is held back and end every bout; the watches stay known."""
+        result = Result()
+        slots = [slot for name in self.watches if (slot := self.watches.slot_of(name)) is not None]
+        self._flush(slots, result)
+        for slot in slots:
+            self._end_bout(slot, reason, result)
+        self._take_counts(result.counts)
+        return result
+
+    def export_watch(self, device_id: str) -> bytes | None:
+        """A watch's whole state, None for an unknown watch."""
+        slot = self.watches.slot_of(device_id)
+        if slot is None:
+            return None
+        stages = {
+            stage: {name: (a.dtype.str, a.shape, a.tobytes()) for name, a in slots.export_slot(slot).items()}
+            for stage, slots in self._stages.items()
+        }
+        state = WatchState(schema=STATE_SCHEMA, model_digest=self.bundle.digest, device=device_id, stages=stages)
+        return msgspec.msgpack.encode(state)
+
+    def import_watch(self, data: bytes, now_ns: int) -> None:
+        """Follow a watch from an exported state, in place of what was known of it.
+
+        Raises:
+            ConfigError: the state is damaged, of another layout or of another bundle.
+        """
+        try:
+            state = msgspec.msgpack.decode(data, type=WatchState)
+        except msgspec.DecodeError as error:
+            raise ConfigError(f"watch state: {error}") from error
+        if (state.schema, state.model_digest) != (STATE_SCHEMA, self.bundle.digest):
+            raise ConfigError(
+                f"state of watch {state.device}: schema {state.schema}, bundle {state.model_digest}; "
+                f"expected schema {STATE_SCHEMA}, bundle {self.bundle.digest}"
+            )
+        slot = self.watches.heard(state.device, now_ns)
+        if slot is None:
+            slot = self._new_slot(state.device, now_ns)
+        for stage, slots in self._stages.items():
+            arrays = state.stages[stage]
+            slots.import_slot(
+                slot, {name: np.frombuffer(raw, dtype).reshape(shape) for name, (dtype, shape, raw) in arrays.items()}
+            )
+
+    def _refuse_future(self, batch: ImuBatch, now_ns: int) -> None:
+        ahead_ns = int(batch.t_ns.max()) - now_ns
+        if ahead_ns > self._limits.max_future_ns:
+            raise PayloadError(
+                RejectReason.FUTURE,
+                f"device {batch.device_id}: a reading lies {ahead_ns / 1e9:.0f} s ahead of the clock; "
+                f"expected at most {self._limits.max_future_ns / 1e9:.0f} s",
+            )
+
+    def _recognize(self, batches: Iterable[ImuBatch], now_ns: int, result: Result) -> None:
+        # A round holds at most one batch per watch; a watch's next message joins it where that changes nothing.
+        rounds: list[dict[int, list[ImuBatch]]] = []
+        last_round: dict[int, int] = {}
+        for arrived in batches:
+            slot = self.watches.heard(arrived.device_id, now_ns)
+            ready = [arrived]
+            if slot is None:
+                held = self.watches.on_probation(arrived)
+                if held is None:
+                    continue
+                if not self.watches.room_for_one:
+                    # The watch that makes room may still have messages in this call.
+                    self._run(rounds, result)
+                    rounds, last_round = [], {}
+                    self._evict(self.watches.longest_unheard(), "capacity", result)
+                slot = self._new_slot(arrived.device_id, now_ns)
+                self._session.first_ns[slot] = held[0].t_ns[0]
+                ready = held
+            for batch in ready:
+                self._count(slot, batch, result.counts)
+                number = last_round.get(slot)
+                if number is not None and _alike(rounds[number][slot][-1], batch):
+                    rounds[number][slot].append(batch)
+                    continue
+                number = 0 if number is None else number + 1
+                if number == len(rounds):
+                    rounds.append({})
+                rounds[number][slot] = [batch]
+                last_round[slot] = number
+        self._run(rounds, result)
+
+    def _count(self, slot: int, batch: ImuBatch, counts: Counts) -> None:
+        counts.messages += 1
+        counts.readings += len(batch)
+        if batch.seq is not None:
+            expected = int(self._session.seq[slot]) + 1
+            if batch.seq > expected > 0:
+                counts.missing_messages += batch.seq - expected
+            self._session.seq[slot] = batch.seq
+
+    def _run(self, rounds: Sequence[dict[int, list[ImuBatch]]], result: Result) -> None:
+        work: list[_Work] = []
+        for round_ in rounds:
+            slots = list(round_)
+            steps = self._preprocessor.push(slots, [_join(batches) for batches in round_.values()])
+            work += [self._sort_out(step) for step in steps]
+            missing = self._preprocessor.aligner.missing_sensor(slots)
+            if missing:
+                work.append(_Work(missing=missing))
+        self._decide(work, result)
+
+    def _flush(self, slots: Sequence[int], result: Result) -> None:
+        if slots:
+            self._decide([self._sort_out(step) for step in self._preprocessor.flush(slots)], result)
+
+    def _sort_out(self, step: Step) -> _Work:
+        """Set aside windows of feeds too slow for the model; to be asked while the step's segments are current."""
+        slots = step.windows.slots
+        slow = self._preprocessor.aligner.feed_hz[slots].min(axis=1) < self._slowest_feed_hz
+        if slow.any():
+            return _Work(step.windows[~slow], step.windows[slow], step.closed, step.gap_ns)
+        return _Work(step.windows, None, step.closed, step.gap_ns)
+
+    def _decide(self, work: Sequence[_Work], result: Result) -> None:
+        """Classify all windows in one go, then follow each watch through its windows and gaps in their order."""
+        windows = join_windows([w.windows for w in work if w.windows is not None], self.bundle.spec)
+        probabilities = self._classifier.predict(windows.samples)
+        result.counts.windows += len(windows)
+        self._mark("classify")
+        first = 0
+        for item in work:
+            if item.windows is not None:
+                end = first + len(item.windows)
+                self._follow(item.windows, probabilities[first:end], result)
+                first = end
+            if item.slow is not None:
+                for slot, start_ns in zip(item.slow.slots.tolist(), item.slow.start_ns.tolist(), strict=True):
+                    self._unfit(slot, "feed_rate", start_ns, start_ns + self.bundle.spec.window_ns, result)
+            for slot in item.missing:
+                onset_ns = self._bouts.latest_end_ns(slot, default=int(self._session.first_ns[slot]))
+                self._unfit(slot, "sensor_missing", onset_ns, onset_ns + SENSOR_SKEW_NS, result)
+            for slot, gap_ns in zip(item.closed.tolist(), item.gap_ns.tolist(), strict=True):
+                result.events += self._bouts.end_at_gap(slot, gap_ns)
+                self._tracker.reset(slot)
+        self._mark("track")
+
+    def _follow(self, windows: Windows, probabilities: NDArray[np.float32], result: Result) -> None:
+        for rows in _one_each(windows.slots):
+            mine = windows[rows]
+            self._session.unfit[mine.slots] = Session.FIT
+            tracked = self._tracker.update(mine.slots, probabilities[rows], mine.start_ns)
+            result.events += self._bouts.of_windows(mine, probabilities[rows], tracked)
+
+    def _unfit(self, slot: int, reason: Reason, onset_ns: int, decided_ns: int, result: Result) -> None:
+        result.counts.unfit[reason] += 1
+        if self._session.unfit[slot] != Session.REASONS.index(reason):
+            self._session.unfit[slot] = Session.REASONS.index(reason)
+            result.events += self._bouts.start_unknown(slot, onset_ns, decided_ns, reason)
+
+    def _tick(self, now_ns: int, result: Result) -> None:
+        silent = self.watches.fall_silent(now_ns)
+        slots = [slot for name in silent if (slot := self.watches.slot_of(name)) is not None]
+        self._flush(slots, result)
+        for slot in slots:
+            self._end_bout(slot, "silence", result)
+        for name in self.watches.outdated(now_ns):
+            self._evict(name, "age", result)
+
+    def _end_bout(self, slot: int, reason: Reason, result: Result) -> None:
+        result.events += self._bouts.end(slot, reason)
+        self._tracker.reset(slot)
+        self._session.unfit[slot] = Session.FIT
+
+    def _evict(self, device_id: str, cause: str, result: Result) -> None:
+        slot = self.watches.slot_of(device_id)
+        if slot is not None:
+            self._end_bout(slot, "evicted", result)
+            self.watches.remove(device_id)
+            result.counts.evicted[cause] += 1
+
+    def _new_slot(self, device_id: str, now_ns: int) -> int:
+        if self.watches.must_grow:
+            capacity = min(2 * len(self.watches.names), self._limits.max_watches)
+            self.watches.grow(capacity)
+            for stage in self._stages.values():
+                stage.grow(capacity)
+        slot = self.watches.add(device_id, now_ns)
+        for stage in self._stages.values():
+            stage.reset(slot)
+        return slot
+
+    def _take_counts(self, counts: Counts) -> None:
+        aligned = self._preprocessor.aligner.take_counts()
+        counts.late, counts.duplicate = aligned.late, aligned.duplicate
+        counts.bridged, counts.gaps = aligned.bridged, aligned.gaps
+
+
+_NO_SLOTS: Final = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Work:
+    """One step's share of a call's decisions, in this order.
+
+    Attributes:
+        windows: to classify.
+        slow: windows of feeds too slow for the model.
+        closed, gap_ns: slots whose segment ended, and the hole that ended it.
+        missing: slots that lack a sensor.
+    """
+
+    windows: Windows | None = None
+    slow: Windows | None = None
+    closed: NDArray[np.int64] = field(default_factory=lambda: _NO_SLOTS)
+    gap_ns: NDArray[np.int64] = field(default_factory=lambda: _NO_SLOTS)
+    missing: Sequence[int] = ()
+
+
+def _alike(one: ImuBatch, other: ImuBatch) -> bool:
+    """Whether two messages of a watch may be laid together: same sensors, same declared rate."""
+    return (one.acc is None, one.gyro is None, one.rate_hz) == (other.acc is None, other.gyro is None, other.rate_hz)
+
+
+def _join(batches: Sequence[ImuBatch]) -> ImuBatch:
+    if len(batches) == 1:
+        return batches[0]
+    acc = [b.acc for b in batches if b.acc is not None]
+    gyro = [b.gyro for b in batches if b.gyro is not None]
+    return ImuBatch(
+        batches[0].device_id,
+        np.concatenate([b.t_ns for b in batches]),
+        np.concatenate(acc) if acc else None,
+        np.concatenate(gyro) if gyro else None,
+        batches[0].rate_hz,
+    )
+
+
+def _one_each(slots: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Row numbers in turns of at most one row per slot, each slot's rows in their order."""
+    if not len(slots):
+        return
+    order = np.argsort(slots, kind="stable")
+    begins = np.flatnonzero(np.concatenate([[True], np.diff(slots[order]) != 0]))
+    lengths = np.diff(np.append(begins, len(slots)))
+    turn = np.arange(len(slots)) - np.repeat(begins, lengths)
+    for number in range(int(lengths.max())):
+        yield np.sort(order[turn == number])

@@ -1,0 +1,112 @@
+"""Puts the service together and runs it: broker, HTTP, signals, and the demonstration's watches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Final
+
+from streamer.broker import embedded_broker
+from streamer.bundle import find_bundle, load_bundle
+from streamer.config import EMBEDDED, Settings
+from streamer.http import http_server
+from streamer.metrics import Metrics
+from streamer.output import printer
+from streamer.recognizer import Recognizer
+from streamer.service import Service, StageClock
+from streamer.watches import Limits
+
+logger = logging.getLogger(__name__)
+
+_NANOSECONDS: Final = 1_000_000_000
+_DEMO_WATCHES: Final = 4
+#: Motion that the demonstration's watches have behind them at the start, so that first events come at once.
+_DEMO_PREROLL_S: Final = 20
+_DEMO_FAREWELL_S: Final = 5.0
+
+
+def run_service(settings: Settings) -> None:
+    """Run until SIGTERM, Ctrl-C or the end of `duration`.
+
+    Raises:
+        ConfigError: something given can't be used.
+        BrokerError: the broker can't be used and `exit_on_failure` is set.
+    """
+    bundle = load_bundle(find_bundle(settings.model))
+    metrics = Metrics(activities=bundle.labels, model=bundle.manifest.name, model_digest=bundle.digest)
+    clock = StageClock(metrics)
+    recognizer = Recognizer(
+        bundle,
+        limits=Limits(
+            max_watches=settings.max_watches,
+            lateness_ns=round(settings.lateness * _NANOSECONDS),
+            silence_ns=round(settings.silence * _NANOSECONDS),
+            evict_after_ns=round(settings.evict_after * _NANOSECONDS),
+        ),
+        every_window=settings.publish == "windows",
+        mark=clock.mark,
+    )
+    with asyncio.Runner(loop_factory=_new_event_loop) as runner:
+        runner.run(_run(settings, recognizer, metrics, clock))
+
+
+async def _run(settings: Settings, recognizer: Recognizer, metrics: Metrics, clock: StageClock) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    embedded = settings.demo or settings.broker == EMBEDDED
+    async with AsyncExitStack() as stack:
+        port = settings.port
+        if embedded:
+            # The demonstration must not fail for a broker that runs already.
+            port = await stack.enter_async_context(embedded_broker(port=0 if settings.demo else port))
+            logger.info("embedded broker listens on 127.0.0.1:%d", port)
+        service = Service(settings, recognizer, metrics, clock, show=printer(settings.output), embedded=embedded)
+        http_port = await stack.enter_async_context(
+            http_server(metrics.registry, service.unready, host=settings.http_host, port=settings.http_port)
+        )
+        logger.info("metrics at http://%s:%d/metrics", settings.http_host, http_port)
+        if settings.duration is not None:
+            loop.call_later(settings.duration, stop.set)
+        if settings.demo:
+            await stack.enter_async_context(_demo_watches(port))
+        await service.run(stop, port=port)
+
+
+@asynccontextmanager
+async def _demo_watches(port: int) -> AsyncIterator[None]:
+    """The simulator as a child process that replays synthetic watches."""
+    arguments = (
+        "replay synthetic --broker 127.0.0.1 --qos 0 --speed 1 --start now --format cbor "
+        f"--port {port} --devices {_DEMO_WATCHES} --preroll {_DEMO_PREROLL_S}"
+    )
+    code = "from simulator.cli import main; main()"
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, *arguments.split(), stdout=asyncio.subprocess.DEVNULL
+    )
+    logger.info("%d synthetic watches replay over MQTT", _DEMO_WATCHES)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            child.terminate()
+        try:
+            async with asyncio.timeout(_DEMO_FAREWELL_S):
+                await child.wait()
+        except TimeoutError:
+            child.kill()
+            await child.wait()
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    """The loop of uvloop where that is installed: cheaper per message; nothing depends on it."""
+    try:
+        import uvloop  # noqa: PLC0415 - optional, and absent on Windows
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

@@ -1,0 +1,136 @@
+"""Which watches are followed, in which slot, and since when one was last heard of."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from streamer.imu import ImuBatch
+
+#: Readings after which a new name gets a slot; until then it waits in a pool where invented names push each other out.
+PROBATION_READINGS: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds on what watches may cost and how long they are waited for.
+
+    Attributes:
+        max_watches: watches followed at once; the one longest unheard of makes room for the next.
+        probation_pool: names on probation at once.
+        lateness_ns: how far readings may arrive out of order.
+        silence_ns: time without a message after which a watch's activity ends.
+        evict_after_ns: time without a message after which a watch is forgotten.
+        max_future_ns: how far ahead of the clock readings may be.
+    """
+
+    max_watches: int = 20_000
+    probation_pool: int = 4096
+    lateness_ns: int = 100_000_000
+    silence_ns: int = 30_000_000_000
+    evict_after_ns: int = 3_600_000_000_000
+    max_future_ns: int = 86_400_000_000_000
+
+
+class Watches:
+    """Names to slots, by the time of their last message.
+
+    State: the slots in use, the order in which watches were last heard of, and the names on probation with the few
+    readings they sent. Times are arrival times: they decide about liveness and nothing else.
+    """
+
+    def __init__(self, limits: Limits, *, capacity: int) -> None:
+        self._limits = limits
+        self._slots: dict[str, int] = {}
+        self._free = list(range(capacity - 1, -1, -1))
+        # Oldest first: a watch moves to the end when it is heard of, and from `_alive` to `_silent` when it isn't.
+        self._alive: OrderedDict[str, int] = OrderedDict()
+        self._silent: OrderedDict[str, int] = OrderedDict()
+        self._probation: OrderedDict[str, list[ImuBatch]] = OrderedDict()
+        self.names: list[str] = [""] * capacity
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._slots)
+
+    def slot_of(self, device_id: str) -> int | None:
+        """The watch's slot, None when it has none."""
+        return self._slots.get(device_id)
+
+    def heard(self, device_id: str, now_ns: int) -> int | None:
+        """Note a message of a followed watch; its slot, or None for an unknown name."""
+        slot = self._slots.get(device_id)
+        if slot is not None:
+            self._silent.pop(device_id, None)
+            self._alive[device_id] = now_ns
+            self._alive.move_to_end(device_id)
+        return slot
+
+    def on_probation(self, batch: ImuBatch) -> list[ImuBatch] | None:
+        """Note a message of an unknown name; all that it sent once that is enough for a slot."""
+        held = self._probation.setdefault(batch.device_id, [])
+        held.append(batch)
+        self._probation.move_to_end(batch.device_id)
+        if sum(len(b) for b in held) >= PROBATION_READINGS:
+            return self._probation.pop(batch.device_id)
+        if len(self._probation) > self._limits.probation_pool:
+            self._probation.popitem(last=False)
+        return None
+
+    @property
+    def room_for_one(self) -> bool:
+        """Whether a slot is free without evicting anyone."""
+        return len(self._slots) < self._limits.max_watches
+
+    @property
+    def must_grow(self) -> bool:
+        """Whether arrays must grow before the next `add`."""
+        return not self._free
+
+    def grow(self, capacity: int) -> None:
+        """Add slots up to `capacity`."""
+        self._free += range(capacity - 1, len(self.names) - 1, -1)
+        self.names += [""] * (capacity - len(self.names))
+
+    def longest_unheard(self) -> str:
+        """The watch that makes room for another."""
+        return next(iter(self._silent or self._alive))
+
+    def add(self, device_id: str, now_ns: int) -> int:
+        """Give a watch a slot; there must be a free one."""
+        slot = self._free.pop()
+        self._slots[device_id] = slot
+        self.names[slot] = device_id
+        self._alive[device_id] = now_ns
+        return slot
+
+    def remove(self, device_id: str) -> int:
+        """Take a watch's slot back."""
+        slot = self._slots.pop(device_id)
+        self._alive.pop(device_id, None)
+        self._silent.pop(device_id, None)
+        self.names[slot] = ""
+        self._free.append(slot)
+        return slot
+
+    def fall_silent(self, now_ns: int) -> list[str]:
+        """The watches that have just been unheard of for too long."""
+        silent: list[str] = []
+        while self._alive and next(iter(self._alive.values())) + self._limits.silence_ns <= now_ns:
+            device_id, heard_ns = self._alive.popitem(last=False)
+            self._silent[device_id] = heard_ns
+            silent.append(device_id)
+        return silent
+
+    def outdated(self, now_ns: int) -> list[str]:
+        """The watches that may be forgotten."""
+        aged: list[str] = []
+        for device_id, heard_ns in self._silent.items():
+            if heard_ns + self._limits.evict_after_ns > now_ns:
+                break
+            aged.append(device_id)
+        return aged
