@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
@@ -53,15 +53,20 @@ async def embedded_broker(host: str = "127.0.0.1", port: int = 1883) -> AsyncIte
     connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await broker.external_connected(StreamReaderAdapter(reader), StreamWriterAdapter(writer), _LISTENER)
+        try:
+            await broker.external_connected(StreamReaderAdapter(reader), StreamWriterAdapter(writer), _LISTENER)
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.ensure_future(serve(reader, writer))
         connections[task] = writer
-        task.add_done_callback(hang_up)
+        task.add_done_callback(forget)
 
-    def hang_up(task: asyncio.Task[None]) -> None:
-        connections.pop(task).close()
+    def forget(task: asyncio.Task[None]) -> None:
+        del connections[task]
         if not task.cancelled() and (error := task.exception()):
             logger.debug("connection ended by %r", error)
 
