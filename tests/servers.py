@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
 import subprocess
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 HOST: Final = "127.0.0.1"
 #: Debian installs daemons where an ordinary user's PATH does not look.
@@ -146,3 +151,75 @@ class Mosquitto:
         """Stop and start again on the same port."""
         self.stop()
         self.start()
+
+
+class Prometheus:
+    """A Prometheus of the system's package on a loopback port, with its data in a folder of the test's own."""
+
+    def __init__(self, program: Path, config: Path, folder: Path) -> None:
+        self.url: Final = f"http://{HOST}:{free_port()}"
+        self.log: Final = folder / "prometheus.log"
+        self._command = [
+            str(program),
+            f"--config.file={config}",
+            f"--storage.tsdb.path={folder / 'tsdb'}",
+            f"--web.listen-address={self.url.removeprefix('http://')}",
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Run, and return when it is ready.
+
+        Raises:
+            RuntimeError: it ended at once; the message holds its log.
+            TimeoutError: it does not get ready.
+        """
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(self._command, stderr=log, stdout=log)
+        self._process = process
+
+        def is_ready() -> bool:
+            if process.poll() is not None:
+                raise RuntimeError(f"prometheus ended with status {process.returncode}: {self.log.read_text()}")
+            return answers(f"{self.url}/-/ready")
+
+        wait_until(is_ready, "prometheus", within_s=30)
+
+    def stop(self) -> None:
+        """SIGTERM, then wait. Does nothing when not running."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(timeout=30)
+            self._process = None
+
+    def get(self, path: str, **parameters: str) -> Any:  # noqa: ANN401  # JSON
+        """The `data` of an answer of its HTTP API.
+
+        Raises:
+            RuntimeError: it refused; the message says why.
+        """
+        url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        try:
+            with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310  # always http on loopback
+                return json.load(response)["data"]
+        except urllib.error.HTTPError as error:
+            with error:
+                raise RuntimeError(f"{parameters}: {error.read().decode()}") from None
+
+    def values(self, expr: str) -> list[float]:
+        """The values of an instant query's series."""
+        answer = self.get("query", query=expr)
+        assert answer["resultType"] == "vector", expr
+        return [float(series["value"][1]) for series in answer["result"]]
+
+
+def answers(url: str) -> bool:
+    """Whether an HTTP GET is answered with 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310  # always http on loopback
+            return bool(response.status == HTTPStatus.OK)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
+    except OSError:
+        return False
