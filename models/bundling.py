@@ -8,17 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.data import TEST_SUBJECTS, Sitting, group_folds, labelled_windows, sittings_of
+from models.assessment import evaluate_bundle, evaluate_streaming
+from models.card import card
+from models.crossvalidation import CrossValidation
+from models.data import Sitting, group_folds, labelled_windows
 from models.export import to_onnx
 from models.golden import golden_vectors
 from models.networks import Network, parameter_count
 from models.recipes import Recipe
 from models.smoothing import DEFAULT, courses_of, fit_smoothing, spliced
-from models.training import Epoch, fit, fit_temperature, logits, softmax, training_windows
+from models.training import Epoch, fit, fit_temperature, logits, softmax, training_sittings, training_windows
 from streamer.bundle import SCHEMA, Manifest, ModelBundle, Smoothing, save_bundle
+from streamer.errors import ConfigError
 
 #: Folds by group of which the first is held out to calibrate on.
 CALIBRATION_FOLDS: Final = 5
@@ -40,16 +45,6 @@ class Calibration:
     smoothing: Smoothing
     groups: tuple[str, ...]
     history: tuple[Epoch, ...]
-
-
-def training_sittings(recipe: Recipe) -> list[Sitting]:
-    """The recordings that a recipe may learn from: never those of an official test split.
-
-    Raises:
-        RecordingError: the data set is missing or not in its published form.
-    """
-    sittings = sittings_of(recipe.dataset)
-    return [s for s in sittings if s.group not in TEST_SUBJECTS] if recipe.official_split else sittings
 
 
 def calibrate(
@@ -117,6 +112,60 @@ def make_bundle(
     )
     golden = golden_vectors(manifest, model, predictor(network, calibration.temperature), seed=seed)
     return save_bundle(folder, manifest, model, golden)
+
+
+def finish_bundle(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    seed: int,
+    crossvalidation: Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> ModelBundle:
+    """Train a recipe to the end: calibrate, fit on all training groups, write bundle and card.
+
+    Args:
+        recipe: what to train.
+        folder: of the bundle.
+        seed: of weights, order and augmentation.
+        crossvalidation: JSON of `har-models crossvalidate` for the card and for reports.
+        say: takes lines of progress.
+
+    Raises:
+        ConfigError: the data set or the JSON can't be read.
+        BundleError: what was written does not verify.
+    """
+    figures = _read_crossvalidation(recipe, crossvalidation)
+    sittings = training_sittings(recipe)
+    say(f"{recipe.name}: {len(sittings)} recordings; fitting without some groups, to calibrate on them")
+    calibration = calibrate(recipe, sittings, seed=seed, on_epoch=lambda epoch: say(f"  {epoch.line()}"))
+    say(f"temperature {calibration.temperature:.3f}, {calibration.smoothing}; fitting on all training groups")
+    train = training_windows(recipe, sittings, seed=seed)
+    network, _ = fit(recipe, train, seed=seed, on_epoch=lambda epoch: say(f"  {epoch.line()}"))
+    extra = {} if figures is None else {"crossvalidation": msgspec.json.encode(figures).decode()}
+    bundle = make_bundle(recipe, network, calibration, folder, seed=seed, training=extra)
+    say("scoring")
+    write_card(recipe, bundle, folder, figures)
+    return bundle
+
+
+def write_card(recipe: Recipe, bundle: ModelBundle, folder: Path, figures: CrossValidation | None) -> None:
+    """CARD.md with the figures that `har-models evaluate` gives for this bundle."""
+    assessments = [evaluate_bundle(bundle, dataset) for dataset in recipe.evaluate_on]
+    streaming = [evaluate_streaming(bundle, dataset) for dataset in recipe.stream_on]
+    (folder / "CARD.md").write_text(card(recipe, bundle, assessments, streaming, figures), encoding="utf-8")
+
+
+def _read_crossvalidation(recipe: Recipe, path: Path | None) -> CrossValidation | None:
+    if path is None:
+        return None
+    try:
+        figures = msgspec.json.decode(path.read_bytes(), type=CrossValidation)
+    except (OSError, msgspec.DecodeError) as error:
+        raise ConfigError(f"{path}: not the JSON of `har-models crossvalidate` ({error})") from error
+    if figures.recipe != recipe.name:
+        raise ConfigError(f"{path}: figures of {figures.recipe}; expected those of {recipe.name}")
+    return figures
 
 
 def _short(value: float | None) -> float | None:

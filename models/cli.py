@@ -48,7 +48,7 @@ def train(
 ) -> None:
     """Train a recipe's model and write its bundle."""
     _require_train_extra()
-    from models.card import finish_bundle
+    from models.bundling import finish_bundle
     from models.recipes import find_recipe
 
     chosen = find_recipe(recipe)

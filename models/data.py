@@ -69,16 +69,27 @@ class LabelledWindows:
         return self[np.isin(self.groups, sorted(groups))]
 
 
-def sittings_of(dataset: DatasetName) -> list[Sitting]:
-    """The recordings of a data set below HAR_DATA_DIR, with their groups.
+def recordings_of(dataset: DatasetName) -> list[Recording]:
+    """The recordings of a data set below HAR_DATA_DIR.
 
     Raises:
         RecordingError: the data set is missing or not in its published form.
     """
     root = data_root()
     if dataset == "fitbit":
-        return [block for recording in fitbit.read_recordings(root) for block in time_blocks(recording, FITBIT_BLOCKS)]
-    recordings = hapt.read_recordings(root) if dataset == "hapt" else wisdm.read_recordings(root)
+        return fitbit.read_recordings(root)
+    return hapt.read_recordings(root) if dataset == "hapt" else wisdm.read_recordings(root)
+
+
+def sittings_of(dataset: DatasetName) -> list[Sitting]:
+    """The recordings of a data set with their groups: subjects, or blocks of time where there is one subject.
+
+    Raises:
+        RecordingError: the data set is missing or not in its published form.
+    """
+    recordings = recordings_of(dataset)
+    if dataset == "fitbit":
+        return [block for recording in recordings for block in time_blocks(recording, FITBIT_BLOCKS)]
     return [Sitting(recording.subject or recording.device_id, recording) for recording in recordings]
 
 

@@ -65,6 +65,8 @@ class Recipe:
         schedule: fitting.
         variety: of windows, drawn afresh each epoch.
         folds: cross-validation folds by group.
+        evaluate_on: data sets whose figures stand on the card.
+        stream_on: data sets of which whole recordings are streamed for the card.
         min_feed_rate_hz: slowest feed that the model is meant to take.
         version: of the model.
         limits: what the card says about where the model stops being good.
@@ -81,6 +83,8 @@ class Recipe:
     schedule: Schedule
     variety: WindowVariety
     folds: int
+    evaluate_on: tuple[str, ...]
+    stream_on: tuple[str, ...]
     min_feed_rate_hz: float
     version: str = "1"
     limits: tuple[str, ...] = field(default=())
@@ -90,7 +94,7 @@ class Recipe:
 _UCI_LIVE: Final = msgspec.structs.replace(UCI_HAR, initial_state="primed")
 
 #: Whole recordings, and sections whose filters have just started.
-_UCI_PASSES: Final = (Pass(hop_len=16), Pass(hop_len=16, variety=StreamVariety(section_s=(15.0, 45.0))))
+_UCI_PASSES: Final = (Pass(hop_len=8), Pass(hop_len=16, variety=StreamVariety(section_s=(15.0, 45.0))))
 
 _WRIST: Final = PreprocessingSpec(
     rate_hz=20,
@@ -146,9 +150,11 @@ _RECIPES: Final = (
                 for _ in range(3)
             ),
         ),
-        schedule=Schedule(epochs=20, windows_per_epoch=45_000),
-        variety=WindowVariety(rotation_deg=30.0, scale=0.1),
+        schedule=Schedule(epochs=18, windows_per_epoch=45_000),
+        variety=WindowVariety(rotation_deg=45.0, scale=0.1),
         folds=5,
+        evaluate_on=("wisdm-watch", "fitbit"),
+        stream_on=("fitbit",),
         min_feed_rate_hz=10.0,
         limits=(
             "One model of watch (LG G Watch) on the wrist of students; other watches may mount their axes differently.",
@@ -165,9 +171,11 @@ _RECIPES: Final = (
         spec=_UCI_LIVE,
         network=CnnConfig(widths=(32, 64, 96)),
         passes=_UCI_PASSES,
-        schedule=Schedule(epochs=30, windows_per_epoch=10_000, batch_size=64, learning_rate=3e-3),
-        variety=WindowVariety(rotation_deg=15.0, scale=0.1),
+        schedule=Schedule(epochs=25, windows_per_epoch=12_000, batch_size=64, learning_rate=3e-3),
+        variety=WindowVariety(rotation_deg=8.0, scale=0.1),
         folds=3,
+        evaluate_on=("uci-har", "hapt"),
+        stream_on=("hapt",),
         min_feed_rate_hz=40.0,
         limits=(
             "A phone fixed at the waist in one orientation; a watch at the wrist is another matter.",
@@ -184,8 +192,10 @@ _RECIPES: Final = (
         network=LstmConfig(),
         passes=_UCI_PASSES,
         schedule=Schedule(epochs=40, windows_per_epoch=10_000, batch_size=64, learning_rate=5e-3, label_smoothing=0.05),
-        variety=WindowVariety(rotation_deg=15.0, scale=0.1),
+        variety=WindowVariety(rotation_deg=8.0, scale=0.1),
         folds=3,
+        evaluate_on=("uci-har", "hapt"),
+        stream_on=("hapt",),
         min_feed_rate_hz=40.0,
         limits=(
             "A phone fixed at the waist in one orientation; a watch at the wrist is another matter.",
@@ -207,6 +217,8 @@ _RECIPES: Final = (
         schedule=Schedule(epochs=20, windows_per_epoch=6_000, batch_size=64),
         variety=WindowVariety(rotation_deg=15.0, scale=0.1),
         folds=5,
+        evaluate_on=("fitbit",),
+        stream_on=(),
         min_feed_rate_hz=8.0,
         limits=(
             "One person and about a minute per activity: nothing here says how it does on anybody else.",

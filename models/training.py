@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.augment import WindowVarier, varied
-from models.data import LabelledWindows, Sitting, joined, labelled_windows
+from models.data import TEST_SUBJECTS, LabelledWindows, Sitting, joined, labelled_windows, sittings_of
 from models.evaluation import score
 from models.networks import Network, build
 from models.recipes import Recipe
@@ -53,6 +53,16 @@ class Epoch:
             f"epoch {self.number:3d}/{self.of}  loss {self.loss:.4f}{held_out}  "
             f"{self.windows_per_s:,.0f} windows/s  {minutes}:{seconds:02d} left"
         )
+
+
+def training_sittings(recipe: Recipe) -> list[Sitting]:
+    """The recordings that a recipe may learn from: never those of an official test split.
+
+    Raises:
+        RecordingError: the data set is missing or not in its published form.
+    """
+    sittings = sittings_of(recipe.dataset)
+    return [s for s in sittings if s.group not in TEST_SUBJECTS] if recipe.official_split else sittings
 
 
 def training_windows(recipe: Recipe, sittings: Iterable[Sitting], *, seed: int) -> LabelledWindows:

@@ -1,0 +1,73 @@
+"""Figures agree with scikit-learn's, and smoothing is fitted to what it is for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score, log_loss, precision_recall_fscore_support
+
+from models.data import LabelledWindows
+from models.evaluation import calibration_error, score
+from models.smoothing import Course, fit_smoothing, gain, track
+from streamer.bundle import Smoothing
+
+LABELS = ("walking", "running", "sitting")
+
+
+def windows(targets: list[int], groups: list[str]) -> LabelledWindows:
+    n = len(targets)
+    return LabelledWindows(np.zeros((n, 4, 3), np.float32), np.array(targets), np.array(groups), np.zeros(n, np.int64))
+
+
+def test_figures_are_those_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    truth = windows(rng.integers(0, 3, 300).tolist(), [str(i % 4) for i in range(300)])
+    probabilities = rng.dirichlet([1, 1, 1], 300).astype(np.float32)
+    answers = probabilities.argmax(axis=1)
+    found = score(probabilities, truth, LABELS)
+    exact = probabilities.astype(np.float64)
+    expected_loss = log_loss(truth.targets, exact / exact.sum(axis=1, keepdims=True))
+    precision, recall, f1, support = precision_recall_fscore_support(truth.targets, answers)
+    assert found.n == 300
+    assert found.accuracy == pytest.approx((answers == truth.targets).mean())
+    assert found.macro_f1 == pytest.approx(f1.mean())
+    assert [c.precision for c in found.per_class.values()] == pytest.approx(precision.tolist())
+    assert [c.recall for c in found.per_class.values()] == pytest.approx(recall.tolist())
+    assert [c.support for c in found.per_class.values()] == support.tolist()
+    assert found.log_loss == pytest.approx(expected_loss, rel=1e-5)
+    own = truth.groups == "2"
+    expected = f1_score(truth.targets[own], answers[own], average="macro")
+    assert found.per_group["2"].macro_f1 == pytest.approx(expected)
+
+
+def test_macro_f1_leaves_out_activities_that_do_not_occur() -> None:
+    probabilities = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0]], np.float32)
+    assert score(probabilities, windows([0, 1], ["a", "a"]), LABELS).macro_f1 == 1.0
+
+
+def test_calibration_error_of_a_model_that_is_always_sure_and_right_half_the_time_is_a_half() -> None:
+    probabilities = np.tile(np.array([[1.0, 0.0]], np.float32), (10, 1))
+    assert calibration_error(probabilities, np.array([0, 1] * 5)) == pytest.approx(0.5)
+
+
+def test_nothing_to_score_is_refused() -> None:
+    with pytest.raises(ValueError, match="n > 0"):
+        score(np.empty((0, 3), np.float32), windows([], []), LABELS)
+
+
+def flickering() -> Course:
+    """Two long bouts; every fifth window is given to the other activity, not quite surely."""
+    truth = np.repeat([0, 1], 60)
+    answers = truth.copy()
+    answers[::5] = 1 - answers[::5]
+    probabilities = np.full((120, 2), 0.3, np.float32)
+    probabilities[np.arange(120), answers] = 0.7
+    return Course(probabilities, np.arange(120) * 1_000_000_000, truth, 2)
+
+
+def test_fitted_smoothing_removes_flicker_that_no_smoothing_tells() -> None:
+    none = Smoothing(weight=1.0, enter=0.0, leave=0.0, dwell=1)
+    fitted = fit_smoothing([flickering()], 2)
+    assert gain([flickering()], fitted, 2) > 0.9 > gain([flickering()], none, 2)
+    changes = np.flatnonzero(np.diff(track([flickering()], fitted, 2)[0]))
+    assert len(changes[changes > 2]) == 1
