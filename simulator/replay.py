@@ -175,14 +175,18 @@ async def replay(
                 progress.late += progress.lag_s > LATE_S
                 progress.max_lag_s = max(progress.max_lag_s, progress.lag_s)
             if pacer.speed is None and progress.messages % MARK_EVERY == 0:
-                await session.mark()
-                await session.wait_answers(outstanding=MARKS_OUTSTANDING)
+                await _mark(session)
             progress.seconds = pacer.seconds
             on_progress(progress)
         progress.processed = False if session.services else None
-        await session.mark()
+        await _mark(session)
         await session.wait_answers()
         progress.processed = True if session.services else None
         progress.interrupted = False
     finally:
         progress.seconds = pacer.seconds
+
+
+async def _mark(session: Session) -> None:
+    await session.wait_answers(outstanding=MARKS_OUTSTANDING - 1)
+    await session.mark()

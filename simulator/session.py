@@ -62,6 +62,7 @@ class Session:
         self._id = f"simulator-{uuid.uuid4().hex[:12]}"
         self._version = aiomqtt.ProtocolVersion.V5
         self._client: aiomqtt.Client | None = None
+        self._attempt: asyncio.Timeout | None = None
         self._changed = asyncio.Condition()
         self._marks = 0
         self._services: set[str] = set()
@@ -88,16 +89,23 @@ class Session:
                         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call] # paho's is
                         properties.ContentType = content_type
                     try:
-                        await client.publish(topic, payload, self._broker.qos, properties=properties)
-                    except aiomqtt.MqttError as error:
-                        _log.warning("publishing to %s: %s", topic, error)
+                        async with asyncio.timeout(None) as attempt:
+                            self._attempt = attempt
+                            await client.publish(topic, payload, self._broker.qos, properties=properties)
+                    except (aiomqtt.MqttError, TimeoutError) as error:
+                        _log.info("publishing to %s again: %s", topic, error)
                         await asyncio.sleep(_RETRY_S)
                     else:
                         break
+                    finally:
+                        self._attempt = None
         except TimeoutError:
             raise BrokerError(
                 f"broker {self._broker.host}:{self._broker.port} took nothing for {RECONNECT_S} s"
             ) from None
+        # Python 3.11's wait_for, which the client uses, swallows a cancellation that meets an acknowledgement.
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise asyncio.CancelledError
         # With QoS 0 nothing above waits, and what arrives has to be read as well.
         await asyncio.sleep(0)
 
@@ -165,6 +173,9 @@ class Session:
             except aiomqtt.MqttError as error:
                 if self._client is not None:
                     self._client, give_up_s = None, loop.time() + RECONNECT_S
+                    if self._attempt is not None and self._attempt.when() is None:
+                        # The client would wait ten seconds for an acknowledgement that cannot come.
+                        self._attempt.reschedule(loop.time())
                 if self._version is aiomqtt.ProtocolVersion.V5 and _refused_version(error):
                     self._version = aiomqtt.ProtocolVersion.V311
                     continue
