@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Final, cast
 
 from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
 from amqtt.broker import Broker
@@ -22,6 +22,12 @@ logger = logging.getLogger(__name__)
 _LISTENER: Final = "default"
 #: How long peers have to take what is still to be sent when the broker stops.
 _FAREWELL_S: Final = 1.0
+#: Protocol name and level of an MQTT 5 CONNECT. amqtt takes it for 3.1.1, and where that reading wants more bytes than
+#: the packet has, it waits for them for ever instead of refusing.
+_MQTT_5: Final = b"\x00\x04MQTT\x05"
+#: CONNACK with reason code 132, unsupported protocol version, and no properties.
+_REFUSE_MQTT_5: Final = b"\x20\x03\x00\x84\x00"
+_LONGEST_HEADER: Final = 5
 _CONFIG: Final = {
     # The socket is ours (see below), amqtt only handles what is connected to it.
     "listeners": {_LISTENER: {"type": "external"}},
@@ -54,7 +60,11 @@ async def embedded_broker(host: str = "127.0.0.1", port: int = 1883) -> AsyncIte
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            await broker.external_connected(StreamReaderAdapter(reader), StreamWriterAdapter(writer), _LISTENER)
+            opening = await _read_opening(reader)
+            if opening.endswith(_MQTT_5):
+                writer.write(_REFUSE_MQTT_5)
+                return
+            await broker.external_connected(_ReadOn(opening, reader), StreamWriterAdapter(writer), _LISTENER)
         finally:
             writer.close()
             with suppress(OSError):
@@ -90,6 +100,34 @@ async def embedded_broker(host: str = "127.0.0.1", port: int = 1883) -> AsyncIte
         _abort(connections.values())
         await asyncio.gather(*connections, return_exceptions=True)
         await server.wait_closed()
+
+
+class _ReadOn(StreamReaderAdapter):  # type: ignore[misc] # amqtt publishes no types
+    """A connection whose opening was read already."""
+
+    def __init__(self, opening: bytes, reader: asyncio.StreamReader) -> None:
+        super().__init__(reader)
+        self._opening = opening
+
+    async def read(self, n: int = -1) -> bytes:
+        if n == -1 or not self._opening:
+            return cast("bytes", await super().read(n))
+        taken, self._opening = self._opening[:n], self._opening[n:]
+        if len(taken) < n:
+            taken += await super().read(n - len(taken))
+        return taken
+
+
+async def _read_opening(reader: asyncio.StreamReader) -> bytes:
+    """A CONNECT packet up to its protocol level; fewer bytes of anything else."""
+    try:
+        opening = await reader.readexactly(2)
+        # The remaining length takes one to four bytes, the last without the high bit.
+        while opening[-1] & 0x80 and len(opening) < _LONGEST_HEADER:
+            opening += await reader.readexactly(1)
+        return opening + await reader.readexactly(len(_MQTT_5))
+    except asyncio.IncompleteReadError as error:
+        return error.partial
 
 
 def _abort(writers: Iterable[asyncio.StreamWriter]) -> None:

@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -134,14 +134,33 @@ def _checked(values: Mapping[str, Any], names: Mapping[str, Any], *, source: str
         try:
             # Lenient about text only where there is nothing but text.
             checked[name] = msgspec.convert(value, names[name].type, strict=not prefix)
-        except msgspec.ValidationError as error:
-            raise ConfigError(f"{source}: {shown} is {value!r}; {_sentence(error)}") from None
+        except msgspec.ValidationError:
+            raise ConfigError(f"{source}: {shown} is {value!r}; expected {_expected(names[name].type)}") from None
     return checked
 
 
-def _sentence(error: msgspec.ValidationError) -> str:
-    text = str(error).partition(" - at")[0]
-    return text[0].lower() + text[1:]
+def _expected(annotation: Any) -> str:
+    """What a setting takes, for people."""
+    base, bounds = annotation, ""
+    while get_origin(base) is Annotated:
+        meta: Meta = base.__metadata__[0]
+        bounds += "".join(
+            f" {word} {limit}"
+            for word, limit in (("from", meta.ge), ("above", meta.gt), ("up to", meta.le), ("matching", meta.pattern))
+            if limit is not None
+        )
+        base = base.__origin__
+    members = [member for member in get_args(base) if member is not type(None)]
+    if get_origin(base) is Literal:
+        return " or ".join(map(str, members))
+    if get_origin(base) is tuple:
+        return "a list of at least one topic filter"
+    if type(None) in get_args(base):
+        return _expected(members[0])
+    return _TYPE_NAMES[base] + bounds
+
+
+_TYPE_NAMES: Final = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def _read_toml(file: Path) -> dict[str, Any]:

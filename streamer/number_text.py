@@ -40,8 +40,8 @@ class CellTable:
 
     Attributes:
         rows: number of lines.
-        odd_row: first line without `columns` cells or of more than 1000 bytes, None when there is none; where there is one,
-            no column can be taken.
+        odd_row: first line without `columns` cells or of more than 1000 bytes, None when there is none; where there
+            is one, no column can be taken.
 
     >>> table = CellTable(b"1,a\n20,b\n", columns=2)
     >>> table.column(0).astype(np.int64).tolist(), table.column(1).tolist()

@@ -126,3 +126,12 @@ async def test_an_error_inside_the_context_passes_through() -> None:
     with pytest.raises(ValueError, match="inside"):
         async with embedded_broker(port=0):
             raise ValueError("inside")
+
+
+async def test_mqtt_5_client_with_a_last_will_is_refused_at_once() -> None:
+    will = aiomqtt.Will("har/service/second/status", b"offline", qos=1, retain=True)
+    options = {"identifier": "second", "will": will, "timeout": 5}
+    async with embedded_broker(port=0) as port:
+        with pytest.raises(aiomqtt.MqttCodeError, match="Unsupported protocol version"):
+            async with aiomqtt.Client("127.0.0.1", port, protocol=aiomqtt.ProtocolVersion.V5, **options):  # type: ignore[arg-type] # options vary
+                pass

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from simulator.datasets import hapt
-from simulator.datasets.location import find
+from simulator.datasets.location import data_root
 from streamer.bundle import find_bundle, load_bundle
 from streamer.offline import classify_recording
 from streamer.recognizer import Recognizer
@@ -52,7 +52,7 @@ def offline_windows(recording: Recording, model: str) -> list[ActivityEvent]:
 
 
 def hapt_recordings(subjects: set[str]) -> list[Recording]:
-    return [r for r in hapt.read_recordings(find("hapt")) if r.subject in subjects]
+    return [r for r in hapt.read_recordings(data_root()) if r.subject in subjects]
 
 
 @pytest.mark.usefixtures("data_dir")
@@ -102,7 +102,9 @@ def test_broker_killed_mid_replay_is_found_again_and_the_gap_is_stamped(
     service = start_service("--publish", "windows")
     address = ("--broker", mosquitto.host, "--port", str(mosquitto.port))
     command = [str(BIN / "simulator"), "replay", "synthetic", *address, "--devices", "3", "--start", "now"]
-    sender = subprocess.Popen([*command, "--preroll", "20", "--duration", "50", "--qos", "0"], stderr=subprocess.DEVNULL)
+    sender = subprocess.Popen(
+        [*command, "--preroll", "20", "--duration", "50", "--qos", "0"], stderr=subprocess.DEVNULL
+    )
     try:
         wait_until(lambda: len(service.events) > 10, "first events", within_s=30)
         mosquitto.kill()
@@ -129,7 +131,9 @@ def test_broker_killed_mid_replay_is_found_again_and_the_gap_is_stamped(
         assert gaps[0] > 1_000_000_000
         first_window = next(e for e in mine if e.type == "window" and e.gap_ns > 1_000_000_000)
         assert first_window.gap_ns == gaps[0]
-        assert all(e.gap_ns == 0 for e in mine if e.type == "window" and e.window_start_ns > first_window.window_start_ns)
+        assert all(
+            e.gap_ns == 0 for e in mine if e.type == "window" and e.window_start_ns > first_window.window_start_ns
+        )
 
 
 def outage_over(service: HarStream, *, seconds: float) -> None:
@@ -190,8 +194,7 @@ def publish_garbage(mosquitto: Mosquitto, *, until: Callable[[], bool]) -> None:
                     return
                 device = ("hapt-exp03", "hapt-exp04", f"nobody{i}", "bad name!")[i % 4]
                 await client.publish(topics.imu(device), poison[i % len(poison)], qos=1)
-            while not until():
-                await asyncio.sleep(0.05)
+        wait_until(until, "replay", within_s=60)
 
     asyncio.run(send())
 

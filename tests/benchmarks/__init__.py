@@ -1,0 +1,1 @@
+"""Measurements anyone can rerun; each prints its figures as JSON."""
