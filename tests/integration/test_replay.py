@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ class StubService:
     received: list[ImuBatch] = field(default_factory=list)
     content_types: set[str | None] = field(default_factory=set)
     work_s: float = 0.0
+    blocking: bool = False
 
     @asynccontextmanager
     async def online(self, broker: Mosquitto, name: str = "stub") -> AsyncIterator[StubService]:
@@ -61,7 +63,9 @@ class StubService:
             content_type = getattr(message.properties, "ContentType", None)
             self.content_types.add(content_type)
             self.received.append(decode(device, message.payload, content_type))
-            if self.work_s:
+            if self.blocking:
+                time.sleep(self.work_s)  # noqa: ASYNC251 (reads no faster than it works, on purpose)
+            else:
                 await asyncio.sleep(self.work_s)
 
     def readings_of(self, device_id: str) -> tuple[list[ImuBatch], list[ImuBatch]]:
@@ -132,13 +136,20 @@ async def test_sensors_with_times_of_their_own_arrive_bit_for_bit(mosquitto: Mos
 async def test_a_slow_service_behind_a_stock_broker_loses_nothing(
     start_mosquitto: Callable[..., Mosquitto], data_dir: Path
 ) -> None:
-    # Mosquitto's own limit: 1000 messages queued per subscriber, what comes beyond is dropped without a word.
+    # Mosquitto's own limits: 20 messages under way, 1000 queued per subscriber, what comes beyond is dropped without a
+    # word. The subscriber blocks its loop, so that it reads no faster than it works; the sender is another process.
     stock = start_mosquitto("max_queued_messages 1000", "max_inflight_messages 20")
-    recordings = hapt.read_recordings(data_dir, subjects={"2"})
-    async with StubService(work_s=0.0005).online(stock) as service:
-        progress = await replay_to(stock.port, recordings, batch=10)
-    assert progress.messages > 3000
-    assert len(service.received) == progress.messages
+    async with StubService(work_s=0.001, blocking=True).online(stock) as service:
+        process = await asyncio.create_subprocess_exec(
+            *command(stock.port, "hapt", "--subject", "2", "--speed", "max", "--batch", "10"),
+            env={**os.environ, "HAR_DATA_DIR": str(data_dir)},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        stdout, _ = await process.communicate()
+    summary = json.loads(stdout)
+    assert summary["messages"] > 3000
+    assert summary["processed"] is True
+    assert len(service.received) == summary["messages"]
 
 
 async def test_two_services_are_both_waited_for(mosquitto: Mosquitto) -> None:
