@@ -129,7 +129,7 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
             width=3,
         ),
         Panel(
-            "Dropped",
+            "Dropped messages",
             "Messages dropped unread in the time shown, for want of room in the queue or at a stop.",
             "none",
             (Query(f"sum(increase(har_dropped_messages_total{{{CHOSEN}}}[$__range]))"),),
@@ -172,16 +172,25 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         ),
         Panel(
             "Holes",
-            "Gap: too long to bridge, filters and windows began anew. Interpolated: grid samples inside shorter ones.",
+            "Gap: too long to bridge, filters and windows began anew. Interpolated: grid samples inside shorter ones. "
+            "Missing: messages that the senders counted and that never arrived.",
             "cps",
-            (Query(_rate("har_gaps_total"), "gaps"), Query(_rate("har_interpolated_samples_total"), "interpolated")),
+            (
+                Query(_rate("har_gaps_total"), "gaps"),
+                Query(_rate("har_interpolated_samples_total"), "interpolated"),
+                Query(_rate("har_missing_messages_total"), "missing messages"),
+            ),
         ),
         Panel(
-            "Dropped messages by reason",
-            "Overload: the queue was full, and activities may be missed.",
+            "Dropped",
+            "Overload: the queue was full, and activities may be missed. Broker: dropped by Mosquitto from full "
+            "queues, of all its clients. Events: no broker took them.",
             "mps",
-            (Query(_rate("har_dropped_messages_total", by="reason"), "{{reason}}"),),
-            kind="stack",
+            (
+                Query(_rate("har_dropped_messages_total", by="reason"), "{{reason}}"),
+                Query(f"sum(deriv(har_broker_dropped_messages{{{CHOSEN}}}[$__rate_interval]))", "broker"),
+                Query(_rate("har_dropped_events_total"), "events"),
+            ),
         ),
     ),
     "Recognition": (
@@ -198,7 +207,15 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
             "cps",
             (Query(_rate("har_events_total", by="type"), "{{type}}"),),
         ),
-        Panel("Windows", "Windows classified.", "cps", (Query(_rate("har_windows_total"), "windows"),)),
+        Panel(
+            "Windows",
+            "Classified, and those that the model cannot take: the watch lacks a sensor or is too slow.",
+            "cps",
+            (
+                Query(_rate("har_windows_total"), "classified"),
+                Query(_rate("har_unfit_windows_total", by="reason"), "{{reason}}"),
+            ),
+        ),
     ),
     "Delay": (
         Panel(

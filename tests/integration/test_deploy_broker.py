@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +18,16 @@ import pytest
 from tests.conftest import missing
 from tests.servers import Mosquitto, find_program
 
+BIN: Final = Path(sys.executable).parent
 SHIPPED: Final = Path(__file__).resolve().parents[2] / "deploy" / "mosquitto"
 
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """A broker of the shipped configuration, and the passwords of its accounts."""
+    """A broker of the shipped configuration, a folder for files, and the passwords of the broker's accounts."""
 
     broker: Mosquitto
+    folder: Path
     passwords: dict[str, str]
 
     def client(self, name: str, *, keep_session: bool = False) -> aiomqtt.Client:
@@ -59,7 +63,7 @@ def deployed(start_mosquitto: Callable[..., Mosquitto], tmp_path: Path) -> Deplo
 
     assert accounts() == "created the account har-stream"
     assert accounts() == "accounts exist"
-    passwords = {name: accounts(name) for name in ("watch-1", "watch-2", "reader")}
+    passwords = {name: accounts(name) for name in ("watch-1", "watch-2", "reader", "simulator")}
     passwords["har-stream"] = (tmp_path / "secret").read_text().strip()
 
     template = (SHIPPED / "mosquitto.conf").read_text()
@@ -71,7 +75,7 @@ def deployed(start_mosquitto: Callable[..., Mosquitto], tmp_path: Path) -> Deplo
     ]:
         assert shipped in template
         template = template.replace(shipped, here)
-    return Deployed(start_mosquitto(template=template), passwords)
+    return Deployed(start_mosquitto(template=template), tmp_path, passwords)
 
 
 async def received(client: aiomqtt.Client, count: int) -> list[tuple[str, bytes]]:
@@ -88,7 +92,7 @@ async def received(client: aiomqtt.Client, count: int) -> list[tuple[str, bytes]
 
 @pytest.mark.parametrize("name", ["nobody", "watch-1"])
 async def test_a_client_without_the_right_password_is_refused(deployed: Deployed, name: str) -> None:
-    wrong = Deployed(deployed.broker, {name: "guess"})
+    wrong = Deployed(deployed.broker, deployed.folder, {name: "guess"})
     with pytest.raises(aiomqtt.MqttError, match="Not authorized"):
         async with wrong.client(name):
             pass
@@ -130,3 +134,40 @@ async def test_five_thousand_readings_wait_for_a_service_that_is_away(deployed: 
             await watch.publish("har/v1/watch-1/imu", b"%d" % number, qos=1)
     async with deployed.client("har-stream", keep_session=True) as service:
         assert [payload for _, payload in await received(service, 5000)] == [b"%d" % n for n in range(5000)]
+
+
+async def test_service_and_simulator_have_all_the_rights_they_use(deployed: Deployed) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(program: str, *arguments: str, account: str) -> subprocess.Popen[bytes]:
+        secret = deployed.folder / f"{account}.password"
+        secret.write_text(deployed.passwords[account] + "\n")
+        address = ["--broker", deployed.broker.host, "--port", str(deployed.broker.port)]
+        login = ["--username", account, "--password-file", str(secret)]
+        with (deployed.folder / f"{account}.log").open("wb") as log:
+            command = [str(BIN / program), *arguments, *address, *login]
+            started.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
+        return started[-1]
+
+    async with deployed.client("reader") as reader:
+        await reader.subscribe("har/v1/+/event")
+        await reader.subscribe("har/service/+/status")
+        service = start("har-stream", "--http-port", "0", "--output", "none", account="har-stream")
+        try:
+            assert await received(reader, 1) == [("har/service/har-stream/status", b"online")]
+            # Returns 0 only when the service has answered that everything is processed.
+            motion = ["replay", "synthetic", "--speed", "max", "--duration", "60"]
+            replay = start("simulator", *motion, account="simulator")
+            assert await asyncio.to_thread(replay.wait, 60) == 0, (deployed.folder / "simulator.log").read_text()
+            assert [topic for topic, _ in await received(reader, 1)] == ["har/v1/synthetic-001/event"]
+            service.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(service.wait, 30) == 0
+            while (last := await received(reader, 1))[0][0] != "har/service/har-stream/status":
+                pass
+            assert last[0][1] == b"stopped"
+        finally:
+            for process in started:
+                if process.poll() is None:
+                    process.kill()
+                process.wait()
+    assert " WARNING " not in (deployed.folder / "har-stream.log").read_text()

@@ -1,0 +1,72 @@
+"""The README says what the program does: its settings, topics and commands are those of the code."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from streamer.bundle import DEFAULT_BUNDLE
+from streamer.config import ENVIRONMENT_PREFIX, Settings
+from streamer.wire import topics
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+README: Final = (ROOT / "README.md").read_text()
+
+
+def table(header: str) -> dict[str, list[str]]:
+    """A table's rows by their first cell, which is stripped of its backquotes."""
+    lines = README[README.index(f"| {header} |") :].splitlines()[2:]
+    rows: dict[str, list[str]] = {}
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        first, *rest = (cell.strip() for cell in line.strip("|").split("|"))
+        rows[first.strip("`")] = rest
+    return rows
+
+
+def shown(default: object) -> str:
+    if default is None or default is False:
+        return ""
+    if isinstance(default, tuple):
+        default = " ".join(default)
+    return f"`{int(default) if isinstance(default, float) and default.is_integer() else default}`"
+
+
+def test_every_setting_stands_in_the_readme_with_its_default() -> None:
+    stated = {name: cells[0] for name, cells in table("setting").items()}
+    assert stated == {field.name: shown(field.default) for field in msgspec.structs.fields(Settings)}
+
+
+def test_the_ways_to_give_a_setting_are_those_that_the_readme_shows() -> None:
+    assert f"{ENVIRONMENT_PREFIX}HTTP_PORT=9500" in README
+    example = re.search(r"^ {4}--http-port 9500 +HAR_STREAM_HTTP_PORT=9500 +(.+)$", README, re.MULTILINE)
+    assert example is not None
+    assert tomllib.loads(example[1]) == {"http_port": 9500}
+
+
+def test_every_topic_of_the_readme_is_one_of_the_service() -> None:
+    expected = {topics.imu("<device>"), topics.status("<client>")}
+    expected |= {topics.output("<device>", kind) for kind in ("activity", "event", "window")}
+    assert table("topic").keys() == expected
+
+
+def test_every_dependency_has_its_reason_in_the_readme() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    requirements = [*project["dependencies"], *project["optional-dependencies"]["train"]]
+    wanted = {re.split(r"[^A-Za-z0-9-]", requirement)[0] for requirement in requirements}
+    stated = {name for cell in table("package") for name in cell.split(", ")}
+    assert stated == wanted
+
+
+def test_the_default_model_is_the_one_that_the_readme_marks() -> None:
+    assert f"| `{DEFAULT_BUNDLE}` (default) |" in README
+
+
+def test_files_that_the_readme_points_to_exist() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
