@@ -26,7 +26,7 @@ from streamer.wire import topics
 
 _log = logging.getLogger(__name__)
 
-#: A broker that speaks only MQTT 3.1.1 refuses version 5 with one of these (5: unsupported version; 3.1.1: the same).
+#: A broker that speaks only MQTT 3.1.1 refuses version 5 with one of these: the code of 3.1.1, or that of 5.
 _WRONG_VERSION: Final = (1, 132)
 #: How long a lost broker is tried again before the sender gives up.
 RECONNECT_S: Final = 60.0
@@ -180,12 +180,18 @@ class Session:
                     self._version = aiomqtt.ProtocolVersion.V311
                     continue
                 if not ever or loop.time() > give_up_s:
-                    raise BrokerError(
-                        f"no MQTT broker at {self._broker.host}:{self._broker.port} ({error}); start one, or "
-                        "`har-stream --broker embedded`, or name another with --broker and --port"
-                    ) from error
+                    raise self._unusable(error) from error
                 _log.warning("connection lost (%s), trying again", error)
                 await asyncio.sleep(_RETRY_S)
+
+    def _unusable(self, error: aiomqtt.MqttError) -> BrokerError:
+        place = f"{self._broker.host}:{self._broker.port}"
+        if isinstance(error, aiomqtt.MqttCodeError):
+            return BrokerError(f"MQTT broker at {place} refuses the connection: {error}")
+        return BrokerError(
+            f"no MQTT broker at {place} ({error}); start one, or `har-stream --broker embedded`, or name another with "
+            "--broker and --port"
+        )
 
     async def _listen(self, client: aiomqtt.Client) -> None:
         await client.subscribe([(topics.STATUS_FILTER, 1), (topics.SYNCED_FILTER, 1)])

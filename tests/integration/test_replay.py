@@ -182,6 +182,14 @@ async def test_a_restarted_broker_is_found_again_and_what_failed_is_sent_again(m
     assert progress.seconds < 7
 
 
+async def test_a_broker_that_refuses_says_why(start_mosquitto: Callable[..., Mosquitto]) -> None:
+    closed = start_mosquitto("per_listener_settings false", "allow_anonymous false")
+    with pytest.raises(
+        BrokerError, match=f"MQTT broker at 127.0.0.1:{closed.port} refuses the connection: .*[Nn]ot auth"
+    ):
+        await replay_to(closed.port, synthetic_watches(1), duration_s=1.0)
+
+
 async def test_a_service_that_never_answers_is_named(mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("simulator.session.ANSWER_S", 0.2)
     async with aiomqtt.Client(mosquitto.host, mosquitto.port) as client:
