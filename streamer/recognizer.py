@@ -22,7 +22,7 @@ from streamer.bundle import ModelBundle
 from streamer.classifier import Classifier
 from streamer.errors import ConfigError, PayloadError, RejectReason
 from streamer.imu import ImuBatch
-from streamer.preprocessing.align import SENSOR_SKEW_NS
+from streamer.preprocessing.intake import SENSOR_SKEW_NS
 from streamer.preprocessing.pipeline import Preprocessor, Step, Windows, join_windows
 from streamer.preprocessing.slots import Slots
 from streamer.tracking import ActivityTracker
@@ -304,7 +304,7 @@ class Recognizer:
             slots = list(round_)
             steps = self._preprocessor.push(slots, [_join(batches) for batches in round_.values()])
             work += [self._sort_out(step) for step in steps]
-            missing = self._preprocessor.aligner.missing_sensor(slots)
+            missing = self._preprocessor.intake.missing_sensor(slots)
             if missing:
                 work.append(_Work(missing=missing))
         self._decide(work, result)
@@ -390,8 +390,8 @@ class Recognizer:
         return slot
 
     def _take_counts(self, counts: Counts) -> None:
-        aligned = self._preprocessor.aligner.take_counts()
-        counts.late, counts.duplicate = aligned.late, aligned.duplicate
+        dropped, aligned = self._preprocessor.intake.take_counts(), self._preprocessor.aligner.take_counts()
+        counts.late, counts.duplicate = dropped.late, dropped.duplicate
         counts.bridged, counts.gaps = aligned.bridged, aligned.gaps
 
 

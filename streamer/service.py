@@ -185,6 +185,11 @@ class Service:
         while True:
             await self._outbox_filled.wait()
             await self._publish_some(session)
+            # Python 3.11's wait_for, on which the client builds, swallows a cancellation that meets an
+            # acknowledgement; without this the service would then wait for its own publisher for ever.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError
 
     async def _publish_some(self, session: Session) -> None:
         batch = list(islice(self._outbox, _PUBLISH_AHEAD))

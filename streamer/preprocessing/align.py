@@ -1,8 +1,7 @@
 """Readings at their own times to samples on the model's grid, for many watches per call.
 
-Each sensor of each watch is a *lane* with its own newest time. A reading is released when the lane's watermark
-(newest time minus the allowed lateness) passes it. Released readings without a hole longer than `max_gap_ns` form a
-run; where the runs of all sensors overlap lies a *segment*, whose grid is anchored at the reading that completes it.
+Released readings of a sensor without a hole longer than `max_gap_ns` form a *run*; where the runs of all sensors
+overlap lies a *segment*, whose grid is anchored at the reading that completes it.
 
     acc     x  x  x  x  x  x           x  x  x  x        x: readings
     gyro       x  x  x  x  x  x  x  x  x  x  x  x
@@ -14,23 +13,21 @@ messages into calls.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.imu import ImuBatch
+from streamer.preprocessing.intake import SENSOR_SKEW_NS, Intake
 from streamer.preprocessing.interpolation import interpolate
-from streamer.preprocessing.slots import Slots, SlotState
+from streamer.preprocessing.lanes import Lanes
+from streamer.preprocessing.slots import Slots
 from streamer.preprocessing.spec import PreprocessingSpec
 
-NEVER: Final = -(2**62)
 #: Readings from which a feed's rate is taken when it declares none.
 RATE_READINGS: Final = 16
-#: A sensor this far behind its sibling is taken as absent; what waits for it is dropped, so that it stays bounded.
-SENSOR_SKEW_NS: Final = 10_000_000_000
 #: Fine grid points per grid point, at most: feeds faster than this are interpolated rather than averaged.
 MAX_FACTOR: Final = 32
 #: An interval longer than this many feed periods is a hole. One and a half: half way to one missing reading.
@@ -42,10 +39,8 @@ Float64 = NDArray[np.float64]
 
 @dataclass(slots=True)
 class AlignCounts:
-    """What happened to readings, since the counts were last taken."""
+    """Holes since the counts were last taken: samples interpolated across short ones, segments ended by long ones."""
 
-    late: int = 0
-    duplicate: int = 0
     bridged: int = 0
     gaps: int = 0
 
@@ -77,216 +72,51 @@ class GridChunk:
     gap_ns: Int64
 
 
-@dataclass(slots=True, eq=False)
-class Lanes:
-    """Readings of some slots' lanes, laid end to end: lane i is times[start[i]:end[i]]."""
-
-    times: Int64
-    values: Float64
-    start: Int64
-    end: Int64
-    released: Int64 = field(init=False)
-
-    def last_at_or_before(self, lane: Int64, t_ns: Int64) -> Int64:
-        """Index of each lane's last reading at or before each time; the lane's first where there is none."""
-        # One search over all lanes: times count from the lane's first reading, lanes are set apart by `span`.
-        span = np.iinfo(np.int64).max // (len(self.start) + 1)
-        base = self.times[np.minimum(self.start, len(self.times) - 1)]
-        lengths = self.end - self.start
-        keys = np.minimum(self.times - np.repeat(base, lengths), span - 1)
-        keys += np.repeat(np.arange(len(self.start)) * span, lengths)
-        wanted = np.clip(t_ns - base[lane], 0, span - 1) + lane * span
-        at: Int64 = np.searchsorted(keys, wanted, side="right") - 1
-        return at
-
-
 class Aligner(Slots):
     """Grid samples from readings.
 
-    State: per slot the segment's anchor, rate class and next grid index; per lane the newest time, the watermark and
-    the readings still needed. A gap forgets the
-    segment; `reset` forgets the slot.
+    State: per slot the segment's anchor, rate class and next grid index; all of it goes with the segment.
     """
 
-    ARRAYS = ("anchor_ns", "next_index", "factor", "declared_hz", "feed_hz", "newest_ns", "watermark_ns")
+    ARRAYS = ("anchor_ns", "next_index", "factor", "feed_hz")
 
-    def __init__(self, spec: PreprocessingSpec, *, capacity: int, lateness_ns: int) -> None:
-        lanes = len(spec.sensors)
+    def __init__(self, spec: PreprocessingSpec, intake: Intake, *, capacity: int) -> None:
         self._spec = spec
         self._sensors = spec.sensors
-        self._lateness_ns = lateness_ns
-        self.counts = AlignCounts()
+        self._intake = intake
+        self._counts = AlignCounts()
         self.anchor_ns = np.zeros(capacity, np.int64)
         self.next_index = np.zeros(capacity, np.int64)
         #: 0 while no segment is open.
         self.factor = np.zeros(capacity, np.int64)
-        self.declared_hz = np.zeros(capacity, np.float64)
-        self.feed_hz = np.zeros((capacity, lanes), np.float64)
-        self.newest_ns = np.full((capacity, lanes), NEVER, np.int64)
-        self.watermark_ns = np.full((capacity, lanes), NEVER, np.int64)
-        self.times: list[Int64] = [_NO_TIMES] * (capacity * lanes)
-        self.values: list[Float64] = [_NO_VALUES] * (capacity * lanes)
-
-    def grow(self, capacity: int) -> None:
-        """Make room for `capacity` slots."""
-        more = (capacity - len(self.anchor_ns)) * len(self._sensors)
-        super().grow(capacity)
-        self.times += [_NO_TIMES] * more
-        self.values += [_NO_VALUES] * more
-
-    def export_slot(self, slot: int) -> SlotState:
-        """A copy of one slot's rows and of the readings it still needs."""
-        state = super().export_slot(slot)
-        for sensor, lane in zip(self._sensors, self._lanes_of(slot), strict=True):
-            state[f"{sensor}_times"], state[f"{sensor}_values"] = self.times[lane], self.values[lane]
-        return state
-
-    def import_slot(self, slot: int, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Put what `export_slot` gave into a slot."""
-        super().import_slot(slot, state)
-        for sensor, lane in zip(self._sensors, self._lanes_of(slot), strict=True):
-            self.times[lane] = state[f"{sensor}_times"].astype(np.int64)
-            self.values[lane] = state[f"{sensor}_values"].astype(np.float64)
+        self.feed_hz = np.zeros((capacity, len(spec.sensors)), np.float64)
 
     def reset(self, slot: int) -> None:
-        """Forget everything about a slot."""
+        """Forget a slot's segment."""
         self.factor[slot] = self.next_index[slot] = self.anchor_ns[slot] = 0
-        self.declared_hz[slot] = 0
         self.feed_hz[slot] = 0
-        self.newest_ns[slot] = self.watermark_ns[slot] = NEVER
-        for lane in self._lanes_of(slot):
-            self.times[lane], self.values[lane] = _NO_TIMES, _NO_VALUES
-
-    def missing_sensor(self, slots: Sequence[int]) -> list[int]:
-        """The slots in which one sensor has kept the other waiting for longer than SENSOR_SKEW_NS."""
-        rows = np.asarray(slots, np.int64)
-        newest = self.newest_ns[rows]
-        behind = newest.max(axis=1, initial=NEVER) - newest.min(axis=1) > SENSOR_SKEW_NS
-        return [slot for slot in rows[behind].tolist() if self._waited_ns(slot) > SENSOR_SKEW_NS]
-
-    def _waited_ns(self, slot: int) -> int:
-        """Time that readings of one sensor have waited for the other."""
-        oldest = min(int(self.times[lane][0]) for lane in self._lanes_of(slot) if len(self.times[lane]))
-        newest = self.newest_ns[slot]
-        return int(newest.max()) - max(int(newest.min()), oldest)
 
     def take_counts(self) -> AlignCounts:
         """The counts since the last call of this."""
-        counts, self.counts = self.counts, AlignCounts()
+        counts, self._counts = self._counts, AlignCounts()
         return counts
 
-    def push(self, slots: Sequence[int], batches: Sequence[ImuBatch]) -> Iterator[GridChunk]:
-        """Take in one batch for each of distinct slots; yield the samples that became known.
+    def advance(self, slots: Sequence[int], lanes: Lanes) -> Iterator[GridChunk]:
+        """Yield the samples that the slots' released readings determine, segment after segment.
 
-        A second chunk of a call belongs to later segments, so chunks must be worked off in order.
+        A second chunk belongs to later segments, so chunks must be worked off in order.
         """
-        width = len(self._sensors)
-        times: list[Int64] = []
-        values: list[Float64] = []
-        lengths: list[int] = []
-        for slot, batch in zip(slots, batches, strict=True):
-            if batch.rate_hz is not None:
-                self.declared_hz[slot] = batch.rate_hz
-            lane = slot * width
-            for readings in (batch.acc, batch.gyro)[:width]:
-                carried = self.times[lane]
-                times.append(carried)
-                values.append(self.values[lane])
-                if readings is None:
-                    lengths.append(len(carried))
-                else:
-                    times.append(batch.t_ns)
-                    values.append(readings)
-                    lengths.append(len(carried) + len(readings))
-                lane += 1
         rows = np.asarray(slots, np.int64)
-        lanes = _lay(times, values, lengths)
-        steps = np.diff(lanes.times)
-        inner = lanes.end[:-1] - 1
-        steps[inner[(inner >= 0) & (inner < len(steps))]] = 1
-        if len(steps) and int(steps.min()) <= 0:
-            lanes = self._put_in_order(rows, batches, lanes)
-        self._release(rows, lanes, self._lateness_ns)
-        yield from self._advance(rows, lanes)
-
-    def flush(self, slots: Sequence[int]) -> Iterator[GridChunk]:
-        """Release what lateness still held back, for slots that have gone quiet or ended."""
-        rows = np.asarray(slots, np.int64)
-        lanes = self._carried(rows)
-        self._release(rows, lanes, 0)
-        yield from self._advance(rows, lanes)
-
-    def _lanes_of(self, slot: int) -> range:
-        width = len(self._sensors)
-        return range(slot * width, (slot + 1) * width)
-
-    def _carried(self, rows: Int64) -> Lanes:
-        lanes = [lane for slot in rows.tolist() for lane in self._lanes_of(slot)]
-        times = [self.times[lane] for lane in lanes]
-        return _lay(times, [self.values[lane] for lane in lanes], [len(t) for t in times])
-
-    def _put_in_order(self, rows: Int64, batches: Sequence[ImuBatch], lanes: Lanes) -> Lanes:
-        """Sort each disordered lane, dropping and counting readings that come late or twice."""
-        width = len(self._sensors)
-        times: list[Int64] = []
-        values: list[Float64] = []
-        for i, (slot, batch) in enumerate(zip(rows.tolist(), batches, strict=True)):
-            for sensor, readings in enumerate((batch.acc, batch.gyro)[:width]):
-                lane = i * width + sensor
-                t = lanes.times[lanes.start[lane] : lanes.end[lane]]
-                v = lanes.values[lanes.start[lane] : lanes.end[lane]]
-                if readings is not None and len(t) > 1 and int(np.diff(t).min()) <= 0:
-                    t, v = self._merge(slot, sensor, t, v, len(batch))
-                times.append(t)
-                values.append(v)
-        return _lay(times, values, [len(t) for t in times])
-
-    def _merge(self, slot: int, sensor: int, t: Int64, v: Float64, fresh: int) -> tuple[Int64, Float64]:
-        carried = len(t) - fresh
-        arriving = t[carried:]
-        newest_before = np.maximum.accumulate(np.concatenate([self.newest_ns[slot, sensor : sensor + 1], arriving]))[
-            :-1
-        ]
-        watermark = np.maximum(newest_before - self._lateness_ns, self.watermark_ns[slot, sensor])
-        late = arriving <= watermark
-        repeated = np.isin(arriving[late], t[:carried])
-        self.counts.duplicate += int(repeated.sum())
-        self.counts.late += int(late.sum()) - int(repeated.sum())
-        kept = np.concatenate([np.arange(carried), carried + np.flatnonzero(~late)])
-        kept = kept[np.argsort(t[kept], kind="stable")]
-        twice = np.concatenate([[False], np.diff(t[kept]) == 0])
-        self.counts.duplicate += int(twice.sum())
-        kept = kept[~twice]
-        return t[kept], v[kept]
-
-    def _release(self, rows: Int64, lanes: Lanes, lateness_ns: int) -> None:
-        """Move newest times and watermarks on; set how far each lane is released."""
-        filled = lanes.end > lanes.start
-        newest = self.newest_ns[rows].ravel()
-        newest[filled] = np.maximum(newest[filled], lanes.times[lanes.end[filled] - 1])
-        watermark = np.maximum(self.watermark_ns[rows].ravel(), newest - lateness_ns)
-        self.newest_ns[rows] = newest.reshape(len(rows), -1)
-        self.watermark_ns[rows] = watermark.reshape(len(rows), -1)
-        self._mark_released(rows, lanes)
-
-    def _mark_released(self, rows: Int64, lanes: Lanes) -> None:
-        behind = lanes.times <= np.repeat(self.watermark_ns[rows].ravel(), lanes.end - lanes.start)
-        passed = np.concatenate([[0], np.cumsum(behind)])
-        lanes.released = lanes.start + passed[lanes.end] - passed[lanes.start]
-
-    def _advance(self, rows: Int64, lanes: Lanes) -> Iterator[GridChunk]:
-        """Yield what the released readings determine, segment after segment."""
         while len(lanes.times):
             run_end, closed = self._runs(lanes)
             chunk, start, again = self._chunk(rows, lanes, run_end, closed)
-            self._keep(rows, lanes, start)
+            self._intake.keep(rows, lanes, start)
             if len(chunk.slots) or len(chunk.closed):
                 yield chunk
             if not again.any():
                 return
             rows = rows[again]
-            lanes = self._carried(rows)
-            self._mark_released(rows, lanes)
+            lanes = self._intake.carried(rows)
 
     def _runs(self, lanes: Lanes) -> tuple[Int64, NDArray[np.bool_]]:
         """End of each lane's first run, and whether a gap ended it."""
@@ -338,8 +168,8 @@ class Aligner(Slots):
         stalled = self._drop_stalled(rows, lanes, start) & ~ended & is_open if width > 1 else ended & False
         self.factor[rows[ended | stalled]] = 0
         over = np.flatnonzero(ended | stalled)
-        self.counts.gaps += len(over)
-        self.counts.bridged += int(np.count_nonzero(hole_ns))
+        self._counts.gaps += len(over)
+        self._counts.bridged += int(np.count_nonzero(hole_ns))
         chunk = GridChunk(
             rows[emitting],
             (first == 0)[emitting],
@@ -369,8 +199,8 @@ class Aligner(Slots):
             for lane in range(len(start)):
                 run = lanes.times[start[lane] : run_end[lane]]
                 from_anchor = run[np.searchsorted(run, anchor) :][:RATE_READINGS]
-                if self.declared_hz[slot] > 0:
-                    rates[lane] = self.declared_hz[slot]
+                if self._intake.declared_hz[slot] > 0:
+                    rates[lane] = self._intake.declared_hz[slot]
                 elif len(from_anchor) == RATE_READINGS:
                     rates[lane] = 1e9 / float(np.median(np.diff(from_anchor)))
                 elif closed[lane]:
@@ -445,7 +275,7 @@ class Aligner(Slots):
     def _drop_stalled(self, rows: Int64, lanes: Lanes, start: Int64) -> NDArray[np.bool_]:
         """Drop what has waited too long for the other sensor; True where a sensor is that far behind."""
         width = len(self._sensors)
-        newest = self.newest_ns[rows]
+        newest = self._intake.newest_ns[rows]
         stalled: NDArray[np.bool_] = newest.max(axis=1) - newest.min(axis=1) > SENSOR_SKEW_NS
         for i in np.flatnonzero(stalled).tolist():
             oldest = int(newest[i].max()) - SENSOR_SKEW_NS
@@ -454,24 +284,6 @@ class Aligner(Slots):
                 # One reading older than the bound stays, so that the age of the wait can still be told.
                 start[lane] += max(int(np.searchsorted(times, oldest)) - 1, 0)
         return stalled
-
-    def _keep(self, rows: Int64, lanes: Lanes, start: Int64) -> None:
-        """Carry the readings that later samples need; copied, so that a message's memory is let go."""
-        width = len(self._sensors)
-        bounds = zip(start.tolist(), lanes.end.tolist(), strict=True)
-        numbers = [slot * width + sensor for slot in rows.tolist() for sensor in range(width)]
-        for number, (first, end) in zip(numbers, bounds, strict=True):
-            self.times[number] = lanes.times[first:end].copy()
-            self.values[number] = lanes.values[first:end].copy()
-
-
-_NO_TIMES: Final = np.empty(0, np.int64)
-_NO_VALUES: Final = np.empty((0, 3), np.float64)
-
-
-def _lay(times: list[Int64], values: list[Float64], lengths: list[int]) -> Lanes:
-    end = np.cumsum(np.asarray(lengths, np.int64))
-    return Lanes(np.concatenate(times), np.concatenate(values), end - lengths, end)
 
 
 def _floor_index(offset_ns: Int64, factor: Int64, period_ns: int) -> Int64:

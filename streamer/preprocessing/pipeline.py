@@ -1,4 +1,4 @@
-"""Readings to windows: align, filter and window in one step, live or over a recording."""
+"""Readings to windows: take in, align, filter and window in one step, live or over a recording."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from streamer.imu import ImuBatch
 from streamer.preprocessing.align import Aligner, GridChunk
 from streamer.preprocessing.filters import FilterBank
+from streamer.preprocessing.intake import Intake
 from streamer.preprocessing.slots import Slots
 from streamer.preprocessing.spec import PreprocessingSpec
 from streamer.preprocessing.windows import DueWindows, WindowBuffer
@@ -67,7 +68,7 @@ class Step:
 class Preprocessor:
     """Windows from readings for many watches; each watch lives in a slot.
 
-    State: that of its three stages, per slot.
+    State: that of its four stages, per slot.
     """
 
     def __init__(
@@ -80,14 +81,15 @@ class Preprocessor:
     ) -> None:
         self.spec = spec
         self._mark = mark or (lambda _stage: None)
-        self.aligner = Aligner(spec, capacity=capacity, lateness_ns=lateness_ns)
+        self.intake = Intake(spec.sensors, capacity=capacity, lateness_ns=lateness_ns)
+        self.aligner = Aligner(spec, self.intake, capacity=capacity)
         self.filters = FilterBank(spec, capacity=capacity)
         self.buffer = WindowBuffer(spec, capacity=capacity)
 
     @property
     def stages(self) -> dict[str, Slots]:
         """The stages that hold a watch's state, by name."""
-        return {"align": self.aligner, "filter": self.filters, "window": self.buffer}
+        return {"intake": self.intake, "align": self.aligner, "filter": self.filters, "window": self.buffer}
 
     def grow(self, capacity: int) -> None:
         """Make room for `capacity` slots."""
@@ -96,11 +98,11 @@ class Preprocessor:
 
     def push(self, slots: Sequence[int], batches: Sequence[ImuBatch]) -> Iterator[Step]:
         """Work off one batch for each of distinct slots."""
-        return self._steps(self.aligner.push(slots, batches))
+        return self._steps(self.aligner.advance(slots, self.intake.push(slots, batches)))
 
     def flush(self, slots: Sequence[int]) -> Iterator[Step]:
         """Work off what lateness still held back."""
-        return self._steps(self.aligner.flush(slots))
+        return self._steps(self.aligner.advance(slots, self.intake.flush(slots)))
 
     def _steps(self, chunks: Iterable[GridChunk]) -> Iterator[Step]:
         for chunk in chunks:

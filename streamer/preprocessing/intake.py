@@ -1,0 +1,212 @@
+"""Readings as they come, put in order: what is late or double is dropped, what is too new is held back.
+
+Each sensor of each watch is a *lane* with its own newest time. A reading is *released* when the lane's watermark, its
+newest time minus the allowed lateness, passes it; what comes later than that is counted and dropped.
+
+    lateness = 2      arrival   1  2  4  3  6  5  3
+                      released     -  1  2  3  4  4      (watermark 4: up to 4, and the last 3 is too late)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.imu import ImuBatch
+from streamer.preprocessing.lanes import NO_TIMES, NO_VALUES, Lanes, lay
+from streamer.preprocessing.slots import Slots, SlotState
+from streamer.preprocessing.spec import Sensor
+
+NEVER: Final = -(2**62)
+#: A sensor this far behind its sibling is taken as absent; what waits for it is dropped, so that it stays bounded.
+SENSOR_SKEW_NS: Final = 10_000_000_000
+
+Int64 = NDArray[np.int64]
+Float64 = NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class IntakeCounts:
+    """Readings dropped since the counts were last taken."""
+
+    late: int = 0
+    duplicate: int = 0
+
+
+class Intake(Slots):
+    """The readings that later samples still need, in order, for many watches.
+
+    State: per lane the newest time, the watermark and the readings; per slot the rate its sender declares.
+    """
+
+    ARRAYS = ("declared_hz", "newest_ns", "watermark_ns")
+
+    def __init__(self, sensors: Sequence[Sensor], *, capacity: int, lateness_ns: int) -> None:
+        self._sensors = tuple(sensors)
+        self._lateness_ns = lateness_ns
+        self._counts = IntakeCounts()
+        self.declared_hz = np.zeros(capacity, np.float64)
+        self.newest_ns = np.full((capacity, len(sensors)), NEVER, np.int64)
+        self.watermark_ns = np.full((capacity, len(sensors)), NEVER, np.int64)
+        self._times: list[Int64] = [NO_TIMES] * (capacity * len(sensors))
+        self._values: list[Float64] = [NO_VALUES] * (capacity * len(sensors))
+
+    def grow(self, capacity: int) -> None:
+        """Make room for `capacity` slots."""
+        more = (capacity - len(self.declared_hz)) * len(self._sensors)
+        super().grow(capacity)
+        self._times += [NO_TIMES] * more
+        self._values += [NO_VALUES] * more
+
+    def export_slot(self, slot: int) -> SlotState:
+        """A copy of one slot's rows and of the readings it still needs."""
+        state = super().export_slot(slot)
+        for sensor, lane in zip(self._sensors, self._lanes_of(slot), strict=True):
+            state[f"{sensor}_times"], state[f"{sensor}_values"] = self._times[lane], self._values[lane]
+        return state
+
+    def import_slot(self, slot: int, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Put what `export_slot` gave into a slot."""
+        super().import_slot(slot, state)
+        for sensor, lane in zip(self._sensors, self._lanes_of(slot), strict=True):
+            self._times[lane] = state[f"{sensor}_times"].astype(np.int64)
+            self._values[lane] = state[f"{sensor}_values"].astype(np.float64)
+
+    def reset(self, slot: int) -> None:
+        """Forget a slot's readings."""
+        self.declared_hz[slot] = 0
+        self.newest_ns[slot] = self.watermark_ns[slot] = NEVER
+        for lane in self._lanes_of(slot):
+            self._times[lane], self._values[lane] = NO_TIMES, NO_VALUES
+
+    def take_counts(self) -> IntakeCounts:
+        """The counts since the last call of this."""
+        counts, self._counts = self._counts, IntakeCounts()
+        return counts
+
+    def push(self, slots: Sequence[int], batches: Sequence[ImuBatch]) -> Lanes:
+        """Lanes of distinct slots with one batch added to each, in order and released as far as may be."""
+        width = len(self._sensors)
+        times: list[Int64] = []
+        values: list[Float64] = []
+        lengths: list[int] = []
+        for slot, batch in zip(slots, batches, strict=True):
+            if batch.rate_hz is not None:
+                self.declared_hz[slot] = batch.rate_hz
+            lane = slot * width
+            for readings in (batch.acc, batch.gyro)[:width]:
+                carried = self._times[lane]
+                times.append(carried)
+                values.append(self._values[lane])
+                if readings is None:
+                    lengths.append(len(carried))
+                else:
+                    times.append(batch.t_ns)
+                    values.append(readings)
+                    lengths.append(len(carried) + len(readings))
+                lane += 1
+        rows = np.asarray(slots, np.int64)
+        lanes = lay(times, values, lengths)
+        steps = np.diff(lanes.times)
+        inner = lanes.end[:-1] - 1
+        steps[inner[(inner >= 0) & (inner < len(steps))]] = 1
+        if len(steps) and int(steps.min()) <= 0:
+            lanes = self._put_in_order(rows, batches, lanes)
+        self._release(rows, lanes, self._lateness_ns)
+        return lanes
+
+    def flush(self, slots: Sequence[int]) -> Lanes:
+        """Lanes of slots that have gone quiet or ended: what lateness still held back is released."""
+        rows = np.asarray(slots, np.int64)
+        lanes = self._lay_carried(rows)
+        self._release(rows, lanes, 0)
+        return lanes
+
+    def carried(self, rows: Int64) -> Lanes:
+        """Lanes of slots as they are, released as far as they were."""
+        lanes = self._lay_carried(rows)
+        self._mark_released(rows, lanes)
+        return lanes
+
+    def keep(self, rows: Int64, lanes: Lanes, start: Int64) -> None:
+        """Carry the readings that later samples need; copied, so that a message's memory is let go."""
+        width = len(self._sensors)
+        bounds = zip(start.tolist(), lanes.end.tolist(), strict=True)
+        numbers = [slot * width + sensor for slot in rows.tolist() for sensor in range(width)]
+        for number, (first, end) in zip(numbers, bounds, strict=True):
+            self._times[number] = lanes.times[first:end].copy()
+            self._values[number] = lanes.values[first:end].copy()
+
+    def missing_sensor(self, slots: Sequence[int]) -> list[int]:
+        """The slots in which one sensor has kept the other waiting for longer than SENSOR_SKEW_NS."""
+        rows = np.asarray(slots, np.int64)
+        newest = self.newest_ns[rows]
+        behind = newest.max(axis=1, initial=NEVER) - newest.min(axis=1) > SENSOR_SKEW_NS
+        return [slot for slot in rows[behind].tolist() if self._waited_ns(slot) > SENSOR_SKEW_NS]
+
+    def _waited_ns(self, slot: int) -> int:
+        """Time that readings of one sensor have waited for the other."""
+        oldest = min(int(self._times[lane][0]) for lane in self._lanes_of(slot) if len(self._times[lane]))
+        newest = self.newest_ns[slot]
+        return int(newest.max()) - max(int(newest.min()), oldest)
+
+    def _lanes_of(self, slot: int) -> range:
+        width = len(self._sensors)
+        return range(slot * width, (slot + 1) * width)
+
+    def _lay_carried(self, rows: Int64) -> Lanes:
+        lanes = [lane for slot in rows.tolist() for lane in self._lanes_of(slot)]
+        times = [self._times[lane] for lane in lanes]
+        return lay(times, [self._values[lane] for lane in lanes], [len(t) for t in times])
+
+    def _put_in_order(self, rows: Int64, batches: Sequence[ImuBatch], lanes: Lanes) -> Lanes:
+        """Sort each disordered lane, dropping and counting readings that come late or twice."""
+        width = len(self._sensors)
+        times: list[Int64] = []
+        values: list[Float64] = []
+        for i, (slot, batch) in enumerate(zip(rows.tolist(), batches, strict=True)):
+            for sensor, readings in enumerate((batch.acc, batch.gyro)[:width]):
+                lane = i * width + sensor
+                t = lanes.times[lanes.start[lane] : lanes.end[lane]]
+                v = lanes.values[lanes.start[lane] : lanes.end[lane]]
+                if readings is not None and len(t) > 1 and int(np.diff(t).min()) <= 0:
+                    t, v = self._merge(slot, sensor, t, v, len(batch))
+                times.append(t)
+                values.append(v)
+        return lay(times, values, [len(t) for t in times])
+
+    def _merge(self, slot: int, sensor: int, t: Int64, v: Float64, fresh: int) -> tuple[Int64, Float64]:
+        carried = len(t) - fresh
+        arriving = t[carried:]
+        newest = np.concatenate([self.newest_ns[slot, sensor : sensor + 1], arriving])
+        newest_before = np.maximum.accumulate(newest)[:-1]
+        watermark = np.maximum(newest_before - self._lateness_ns, self.watermark_ns[slot, sensor])
+        late = arriving <= watermark
+        repeated = np.isin(arriving[late], t[:carried])
+        self._counts.duplicate += int(repeated.sum())
+        self._counts.late += int(late.sum()) - int(repeated.sum())
+        kept = np.concatenate([np.arange(carried), carried + np.flatnonzero(~late)])
+        kept = kept[np.argsort(t[kept], kind="stable")]
+        twice = np.concatenate([[False], np.diff(t[kept]) == 0])
+        self._counts.duplicate += int(twice.sum())
+        kept = kept[~twice]
+        return t[kept], v[kept]
+
+    def _release(self, rows: Int64, lanes: Lanes, lateness_ns: int) -> None:
+        """Move newest times and watermarks on; set how far each lane is released."""
+        filled = lanes.end > lanes.start
+        newest = self.newest_ns[rows].ravel()
+        newest[filled] = np.maximum(newest[filled], lanes.times[lanes.end[filled] - 1])
+        watermark = np.maximum(self.watermark_ns[rows].ravel(), newest - lateness_ns)
+        self.newest_ns[rows] = newest.reshape(len(rows), -1)
+        self.watermark_ns[rows] = watermark.reshape(len(rows), -1)
+        self._mark_released(rows, lanes)
+
+    def _mark_released(self, rows: Int64, lanes: Lanes) -> None:
+        behind = lanes.times <= np.repeat(self.watermark_ns[rows].ravel(), lanes.end - lanes.start)
+        passed = np.concatenate([[0], np.cumsum(behind)])
+        lanes.released = lanes.start + passed[lanes.end] - passed[lanes.start]
