@@ -31,7 +31,7 @@ Float64 = NDArray[np.float64]
 
 @dataclass(slots=True)
 class IntakeCounts:
-    """Readings dropped since the counts were last taken."""
+    """Readings dropped since the counts were last taken; one of both sensors counts once."""
 
     late: int = 0
     duplicate: int = 0
@@ -169,32 +169,34 @@ class Intake(Slots):
         times: list[Int64] = []
         values: list[Float64] = []
         for i, (slot, batch) in enumerate(zip(rows.tolist(), batches, strict=True)):
+            late = duplicate = 0
             for sensor, readings in enumerate((batch.acc, batch.gyro)[:width]):
                 lane = i * width + sensor
                 t = lanes.times[lanes.start[lane] : lanes.end[lane]]
                 v = lanes.values[lanes.start[lane] : lanes.end[lane]]
                 if readings is not None and len(t) > 1 and int(np.diff(t).min()) <= 0:
-                    t, v = self._merge(slot, sensor, t, v, len(batch))
+                    kept, counts = self._merge(slot, sensor, t, len(batch))
+                    t, v = t[kept], v[kept]
+                    late, duplicate = max(late, counts.late), max(duplicate, counts.duplicate)
                 times.append(t)
                 values.append(v)
+            self._counts.late += late
+            self._counts.duplicate += duplicate
         return lay(times, values, [len(t) for t in times])
 
-    def _merge(self, slot: int, sensor: int, t: Int64, v: Float64, fresh: int) -> tuple[Int64, Float64]:
+    def _merge(self, slot: int, sensor: int, t: Int64, fresh: int) -> tuple[NDArray[np.intp], IntakeCounts]:
+        """Which of a lane's readings stay, in order of time, and how many of the `fresh` ones at its end do not."""
         carried = len(t) - fresh
         arriving = t[carried:]
         newest = np.concatenate([self.newest_ns[slot, sensor : sensor + 1], arriving])
         newest_before = np.maximum.accumulate(newest)[:-1]
         watermark = np.maximum(newest_before - self._lateness_ns, self.watermark_ns[slot, sensor])
         late = arriving <= watermark
-        repeated = np.isin(arriving[late], t[:carried])
-        self._counts.duplicate += int(repeated.sum())
-        self._counts.late += int(late.sum()) - int(repeated.sum())
         kept = np.concatenate([np.arange(carried), carried + np.flatnonzero(~late)])
         kept = kept[np.argsort(t[kept], kind="stable")]
-        twice = np.concatenate([[False], np.diff(t[kept]) == 0])
-        self._counts.duplicate += int(twice.sum())
-        kept = kept[~twice]
-        return t[kept], v[kept]
+        kept = kept[np.diff(t[kept], prepend=NEVER) != 0]
+        duplicate = int(np.isin(arriving, t[kept]).sum()) - (len(kept) - carried)
+        return kept, IntakeCounts(late=fresh - (len(kept) - carried) - duplicate, duplicate=duplicate)
 
     def _release(self, rows: Int64, lanes: Lanes, lateness_ns: int) -> None:
         """Move newest times and watermarks on; set how far each lane is released."""
