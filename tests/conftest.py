@@ -10,9 +10,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
+import hypothesis
 import pytest
 
 from tests.servers import MOSQUITTO_CONF, Mosquitto, find_program
+
+# No deadline: one example's time on a busy machine says nothing. In CI the same examples every time.
+hypothesis.settings.register_profile("local", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("HAR_REQUIRE_ALL") == "1" else "local")
 
 
 def missing(what: str) -> NoReturn:
