@@ -22,7 +22,7 @@ from models.networks import Network, parameter_count
 from models.recipes import Recipe
 from models.smoothing import DEFAULT, courses_of, fit_smoothing, spliced
 from models.training import Epoch, fit, fit_temperature, logits, softmax, training_sittings, training_windows
-from streamer.bundle import SCHEMA, Manifest, ModelBundle, Smoothing, save_bundle
+from streamer.bundle import SCHEMA, Manifest, ModelBundle, Smoothing, load_bundle, save_bundle
 from streamer.errors import ConfigError
 
 #: Folds by group of which the first is held out to calibrate on.
@@ -145,6 +145,25 @@ def finish_bundle(
     extra = {} if figures is None else {"crossvalidation": msgspec.json.encode(figures).decode()}
     bundle = make_bundle(recipe, network, calibration, folder, seed=seed, training=extra)
     say("scoring")
+    write_card(recipe, bundle, folder, figures)
+    return bundle
+
+
+def add_crossvalidation(recipe: Recipe, folder: Path, crossvalidation: Path | None) -> ModelBundle:
+    """Put the figures of `har-models crossvalidate` into a bundle and write its card anew; the model stays as it is.
+
+    Raises:
+        ConfigError: the data set or the JSON can't be read.
+        BundleError: the bundle does not verify.
+    """
+    bundle = load_bundle(folder)
+    figures = _read_crossvalidation(recipe, crossvalidation)
+    if figures is not None:
+        training = bundle.manifest.training | {"crossvalidation": msgspec.json.encode(figures).decode()}
+        manifest = msgspec.structs.replace(bundle.manifest, training=training)
+        bundle = save_bundle(folder, manifest, bundle.model, bundle.golden)
+    elif "crossvalidation" in bundle.manifest.training:
+        figures = msgspec.json.decode(bundle.manifest.training["crossvalidation"], type=CrossValidation)
     write_card(recipe, bundle, folder, figures)
     return bundle
 

@@ -109,6 +109,22 @@ def report(
     _say(f"wrote {write_report(loaded, folder)}")
 
 
+@app.command()
+def card(
+    bundle: BundleName,
+    figures: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON of `crossvalidate`, to be added")] = None,
+) -> None:
+    """Score a bundle anew and rewrite its model card."""
+    _require_train_extra()
+    from models.bundling import add_crossvalidation
+    from models.recipes import find_recipe
+    from streamer.bundle import find_bundle, load_bundle
+
+    folder = find_bundle(bundle)
+    written = add_crossvalidation(find_recipe(load_bundle(folder).manifest.name), folder, figures)
+    _say(f"wrote {folder / 'CARD.md'}: digest {written.digest}")
+
+
 def main() -> None:
     """Entry point: expected errors become one line on stderr and status 2."""
     from streamer.errors import HarError

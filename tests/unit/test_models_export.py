@@ -12,7 +12,10 @@ from models.networks import CnnConfig, LstmConfig, Network, build
 from models.training import logits, softmax
 
 WINDOW_LEN, CHANNELS, LABELS = 32, 6, 5
-CONFIGS: dict[str, LstmConfig | CnnConfig] = {"lstm": LstmConfig(hidden=8), "cnn": CnnConfig(widths=(8, 12), stem_stride=2)}
+CONFIGS: dict[str, LstmConfig | CnnConfig] = {
+    "lstm": LstmConfig(hidden=8),
+    "cnn": CnnConfig(widths=(8, 12), stem_stride=2),
+}
 
 
 def session(model: bytes) -> ort.InferenceSession:
