@@ -18,13 +18,14 @@ from itertools import islice
 from typing import Any, Final, NoReturn, cast
 
 from streamer.config import Settings
-from streamer.errors import HarError
+from streamer.errors import HarError, RejectReason
 from streamer.ingress import Arrival, Ingress
 from streamer.metrics import EvictionReason, Metrics, Stage
 from streamer.recognizer import Recognizer, Result
 from streamer.session import Broker, Outgoing, Session, SessionError
 from streamer.wire import topics
 from streamer.wire.events import ActivityEvent, encode_event
+from streamer.wire.payload import MAX_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ class Service:
             port,
             # The embedded broker speaks MQTT 3.1.1 only.
             mqtt_5=not self._embedded,
-            receive=self._ingress.put,
+            receive=self._receive,
             dropped=self._note_broker_drops,
         )
         await _first_of(self._work(), self._hold_sessions(broker, stop))
@@ -223,6 +224,17 @@ class Service:
                 len(self._outbox),
             )
 
+    def _receive(self, arrival: Arrival) -> None:
+        """Queue a message, unless its size alone refuses it: ten of those would push good ones out of the queue."""
+        size = len(arrival.message.payload)
+        if size > MAX_BYTES:
+            self._metrics.messages.inc()
+            self._metrics.message_bytes.inc(size)
+            self._metrics.rejects[RejectReason.OVERSIZE].inc()
+            self._log_rejects(1, f"{arrival.message.topic:.100}: {size} bytes; expected at most {MAX_BYTES}")
+        else:
+            self._ingress.put(arrival)
+
     def _note_broker_drops(self, dropped: int) -> None:
         """Tell of messages that the broker itself dropped, where it counts them."""
         before, self._broker_dropped = self._broker_dropped, dropped
@@ -308,10 +320,14 @@ class Service:
             metrics.run_windows.observe(counts.windows)
         metrics.dropped_messages["overload"].inc(self._ingress.dropped - self._drops_counted)
         self._drops_counted = self._ingress.dropped
-        self._rejects_unlogged += counts.rejects.total()
+        if counts.reject_examples:
+            self._log_rejects(counts.rejects.total(), next(iter(counts.reject_examples.values())))
+
+    def _log_rejects(self, n: int, example: str) -> None:
+        """Log refused messages, not more often than every _REJECT_LOG_S."""
+        self._rejects_unlogged += n
         now_s = time.monotonic()
-        if counts.reject_examples and now_s - self._reject_logged_s >= _REJECT_LOG_S:
-            example = next(iter(counts.reject_examples.values()))
+        if now_s - self._reject_logged_s >= _REJECT_LOG_S:
             logger.warning("%d messages refused, such as: %s", self._rejects_unlogged, example)
             self._reject_logged_s, self._rejects_unlogged = now_s, 0
 
