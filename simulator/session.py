@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -167,6 +168,8 @@ class Session:
                     identifier=self._id,
                     protocol=self._version,
                     logger=_log,
+                    # Readings go out when they are due, not when the message before is acknowledged.
+                    socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
                 ) as client:
                     ever = True
                     await self._listen(client)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -194,6 +195,8 @@ class Broker:
             clean_session=True if self._version is aiomqtt.ProtocolVersion.V311 else None,
             keepalive=_KEEPALIVE_S,
             tls_context=self._tls,
+            # Nagle's algorithm would hold an event back until the broker acknowledges the one before: 40 ms.
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
             will=aiomqtt.Will(topics.status(settings.client_id), b"offline", qos=1, retain=True),
             # A factory serves where the client expects a class: it is only called.
             queue_type=cast("type[asyncio.Queue[aiomqtt.Message]]", lambda maxsize=0: _Forward(self._take)),  # noqa: ARG005

@@ -33,6 +33,7 @@ autosave_interval 1
 max_queued_messages 1000000000
 max_queued_bytes 536870912
 max_inflight_messages 1000
+set_tcp_nodelay true
 log_dest stderr
 log_type error
 log_type warning

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import socket
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -35,6 +36,7 @@ from tests.servers import Mosquitto, find_program, wait_until
 
 _LEAD_S: Final = 2.0
 _SETTLE_S: Final = 3.0
+_NO_DELAY: Final = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ async def _drive(
             received[event.device, event.window_start_ns] = now_s - begin_s
 
     async def send() -> None:
-        async with aiomqtt.Client(broker.host, broker.port) as sender:
+        async with aiomqtt.Client(broker.host, broker.port, socket_options=_NO_DELAY) as sender:
             for message in sent:
                 wait_s = begin_s + message.due_s - time.monotonic()
                 if wait_s > 0:

@@ -251,3 +251,42 @@ def test_exit_on_failure_gives_up_with_status_1(tmp_path: Path) -> None:
     service = HarStream(tmp_path, "--broker", HOST, "--port", str(free_port()), "--exit-on-failure")
     assert service.process.wait(timeout=20) == 1
     assert len(service.log.splitlines()) <= 2, service.log
+
+
+def test_broker_that_drops_for_its_low_limits_is_told_of(
+    start_mosquitto: Callable[..., Mosquitto], tmp_path: Path
+) -> None:
+    # Mosquitto's stock limits, 1000 messages queued for a client, and its count of drops every second.
+    stock = start_mosquitto("sys_interval 1", template="listener {port} {host}\nallow_anonymous true\n")
+    service = HarStream(tmp_path, "--broker", stock.host, "--port", str(stock.port))
+    try:
+        service.wait_ready()
+        service.process.send_signal(signal.SIGSTOP)
+        flood = (f"{i:01000d}" for i in range(20_000))
+        command = ["mosquitto_pub", "-h", stock.host, "-p", str(stock.port), "-t", "har/v1/w/imu", "-q", "1", "-l"]
+        subprocess.run(command, input="\n".join(flood), text=True, check=True, timeout=60)
+        service.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: service.metric("har_broker_dropped_messages") > 0, "the broker's count", within_s=30)
+        assert "max_queued_messages" in service.log
+    finally:
+        service.kill()
+
+
+def test_broker_that_speaks_only_mqtt_3_is_used_all_the_same(tmp_path: Path) -> None:
+    port = free_port()
+    with_broker = HarStream(tmp_path, "--broker", "embedded", "--port", str(port), name="embedded")
+    other = None
+    try:
+        with_broker.wait_ready()
+        other = HarStream(tmp_path, "--broker", HOST, "--port", str(port), "--client-id", "other", name="other")
+        other.wait_ready()
+        assert "3.1.1" in other.log
+        simulator("synthetic", "--port", str(port), "--speed", "max", "--duration", "20")
+        wait_until(lambda: any(e.type == "start" for e in other.events), "a bout")
+        assert [e.id for e in other.events] == [e.id for e in with_broker.events][: len(other.events)]
+        assert other.stop() == 0
+        assert with_broker.stop() == 0
+    finally:
+        with_broker.kill()
+        if other is not None:
+            other.kill()
