@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.preprocessing.intake import SENSOR_SKEW_NS, Intake
+from streamer.preprocessing.intake import SENSOR_SKEW_NS, Intake, waited_ns
 from streamer.preprocessing.interpolation import interpolate
 from streamer.preprocessing.lanes import Lanes
 from streamer.preprocessing.slots import Slots
@@ -276,8 +276,12 @@ class Aligner(Slots):
         """Drop what has waited too long for the other sensor; True where a sensor is that far behind."""
         width = len(self._sensors)
         newest = self._intake.newest_ns[rows]
-        stalled: NDArray[np.bool_] = newest.max(axis=1) - newest.min(axis=1) > SENSOR_SKEW_NS
-        for i in np.flatnonzero(stalled).tolist():
+        stalled = np.zeros(len(rows), np.bool_)
+        for i in np.flatnonzero(newest.max(axis=1) - newest.min(axis=1) > SENSOR_SKEW_NS).tolist():
+            ahead = i * width + int(newest[i].argmax())
+            stalled[i] = waited_ns(lanes.times[start[ahead] : lanes.end[ahead]], newest[i]) > SENSOR_SKEW_NS
+            if not stalled[i]:
+                continue
             oldest = int(newest[i].max()) - SENSOR_SKEW_NS
             for lane in range(i * width, (i + 1) * width):
                 times = lanes.times[start[lane] : lanes.end[lane]]

@@ -143,16 +143,13 @@ class Intake(Slots):
 
     def missing_sensor(self, slots: Sequence[int]) -> list[int]:
         """The slots in which one sensor has kept the other waiting for longer than SENSOR_SKEW_NS."""
-        rows = np.asarray(slots, np.int64)
-        newest = self.newest_ns[rows]
+        newest = self.newest_ns[np.asarray(slots, np.int64)]
         behind = newest.max(axis=1, initial=NEVER) - newest.min(axis=1) > SENSOR_SKEW_NS
-        return [slot for slot in rows[behind].tolist() if self._waited_ns(slot) > SENSOR_SKEW_NS]
+        return [slots[i] for i in np.flatnonzero(behind).tolist() if self._waited_ns(slots[i]) > SENSOR_SKEW_NS]
 
     def _waited_ns(self, slot: int) -> int:
-        """Time that readings of one sensor have waited for the other."""
-        oldest = min(int(self._times[lane][0]) for lane in self._lanes_of(slot) if len(self._times[lane]))
         newest = self.newest_ns[slot]
-        return int(newest.max()) - max(int(newest.min()), oldest)
+        return waited_ns(self._times[self._lanes_of(slot)[int(newest.argmax())]], newest)
 
     def _lanes_of(self, slot: int) -> range:
         width = len(self._sensors)
@@ -212,3 +209,15 @@ class Intake(Slots):
         behind = lanes.times <= np.repeat(self.watermark_ns[rows].ravel(), lanes.end - lanes.start)
         passed = np.concatenate([[0], np.cumsum(behind)])
         lanes.released = lanes.start + passed[lanes.end] - passed[lanes.start]
+
+
+def waited_ns(times: Int64, newest_ns: Int64) -> int:
+    """How long the sensor that is ahead has waited for its sibling: since its first reading after the sibling's newest.
+
+    Counted on the readings, so that a watch which pauses isn't taken for one that lost a sensor when it goes on.
+
+    Args:
+        times: (n,) int64, readings kept of the sensor that is ahead.
+        newest_ns: (sensors,) int64, newest time of each.
+    """
+    return int(newest_ns.max() - times[np.searchsorted(times, newest_ns.min(), side="right")])

@@ -263,6 +263,27 @@ def test_windows_are_made_where_both_sensors_run() -> None:
     assert [gap_ns for kind, *_, gap_ns in found if kind == "closed"] == [2_564 * MS]
 
 
+def test_watch_that_pauses_has_lost_no_sensor_though_one_speaks_first_again() -> None:
+    # acc     x x x x                             x x x x
+    # gyro    x x x x                               x x x x     each message of acc comes before that of gyro
+    # second  0      2     pause of 58 s          60
+    spec = msgspec.structs.replace(POSTURE_SPEC, channels=("total_acc_x", "gyro_x"))
+    whole = joined(still("lying", 2.0), still("lying", 2.0, start_s=60.0))
+    preprocessor = Preprocessor(spec, lateness_ns=LATENESS_NS)
+    steps: list[Step] = []
+    for first in range(0, 80, 20):
+        part = whole[first : first + 20]
+        for message in (
+            ImuBatch("wrist", part.t_ns, part.acc, None),
+            ImuBatch("wrist", part.t_ns, None, part.gyro),
+        ):
+            steps += preprocessor.push([0], [message])
+            assert preprocessor.intake.missing_sensor([0]) == []
+    steps += preprocessor.flush([0])
+    assert outcomes(steps) == outcomes(live(spec, [whole]))
+    assert [gap_ns for kind, *_, gap_ns in outcomes(steps)[0] if kind == "closed"] == [58_050 * MS]
+
+
 def test_sensor_that_stays_away_is_told_and_its_siblings_readings_stay_bounded() -> None:
     spec = msgspec.structs.replace(POSTURE_SPEC, channels=("total_acc_x", "gyro_x"))
     preprocessor = Preprocessor(spec)
