@@ -193,9 +193,13 @@ class Aligner(Slots):
         if bool((run_end <= start).any()):
             return False, False
         anchor = int(lanes.times[start].max())
-        useless = closed & (lanes.times[run_end - 1] < anchor)
+        short = lanes.times[run_end - 1] < anchor
+        useless = closed & short
         rates = np.zeros(len(start))
         if not useless.any():
+            if short.any():
+                # Whether this run reaches the anchor is not known yet.
+                return False, False
             for lane in range(len(start)):
                 run = lanes.times[start[lane] : run_end[lane]]
                 from_anchor = run[np.searchsorted(run, anchor) :][:RATE_READINGS]

@@ -263,6 +263,20 @@ def test_windows_are_made_where_both_sensors_run() -> None:
     assert [gap_ns for kind, *_, gap_ns in found if kind == "closed"] == [2_564 * MS]
 
 
+def test_no_segment_opens_before_both_sensors_are_known_to_run() -> None:
+    # acc     . x x x x x x x x        the first acc could anchor a grid only if gyro had gone on to it
+    # gyro    x           x x x x
+    # second  0           2
+    spec = msgspec.structs.replace(POSTURE_SPEC, channels=("total_acc_x", "gyro_x"))
+    acc, gyro = still("lying", 4.0, start_s=0.1), joined(still("lying", 0.05), still("lying", 2.0, start_s=2.0))
+    streams = [ImuBatch("wrist", acc.t_ns, acc.acc, None, 20.0), ImuBatch("wrist", gyro.t_ns, None, gyro.gyro, 20.0)]
+    for size in (1, 100):
+        found = outcomes(live(spec, messages(streams, [size])))[0]
+        assert [(kind, (start_ns - START_NS) // MS) for kind, start_ns, *_ in found] == [
+            *(("window", 2000), ("window", 2500), ("window", 3000))
+        ]
+
+
 def test_watch_that_pauses_has_lost_no_sensor_though_one_speaks_first_again() -> None:
     # acc     x x x x                             x x x x
     # gyro    x x x x                               x x x x     each message of acc comes before that of gyro
