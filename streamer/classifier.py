@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from streamer.bundle import ModelBundle
 from streamer.errors import BundleError
+
+# From 1.29 on, official builds of ONNX Runtime report to Microsoft and keep a device identifier and a database below
+# ~/.cache; only this variable, set before the import, prevents all of it. Whoever wants that sets it to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort
 
 #: Windows per run. Beyond this a run gains nothing and its activations leave the cache.
 MAX_BATCH: Final = 256
