@@ -37,12 +37,12 @@ def describe(event: ActivityEvent) -> str:
     ...     schema=SCHEMA, id="0" * 16, bout_id="1" * 16, type="start", device="wrist", activity="walking",
     ...     confidence=0.91, onset_ns=0, decided_ns=5_120_000_000, window_start_ns=0, window_end_ns=5_120_000_000,
     ...     completeness=1.0, gap_ns=0, model="demo", model_digest="2" * 16))
-    '1970-01-01 00:00:05  wrist             walking             0.91  since 00:00:00'
+    '1970-01-01 00:00:05  wrist             walking                 0.91  since 00:00:00'
     """
     decided = datetime.fromtimestamp(event.decided_ns // 1_000_000_000, UTC)
     onset = datetime.fromtimestamp(event.onset_ns // 1_000_000_000, UTC)
     what = event.activity if event.type == "start" else f"{event.activity} {event.type}"
-    parts = [f"{decided:%Y-%m-%d %H:%M:%S}", f"{event.device:16}", f"{what:18}", f"{event.confidence:.2f}"]
+    parts = [f"{decided:%Y-%m-%d %H:%M:%S}", f"{event.device:16}", f"{what:22}", f"{event.confidence:.2f}"]
     if event.type != "window":
         parts.append(f"since {onset:%H:%M:%S}")
     if event.reason is not None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.signal import butter, sosfilt, sosfilt_zi
 
 from streamer.imu import STANDARD_GRAVITY
-from streamer.preprocessing.align import GridChunk
+from streamer.preprocessing.align import MAX_FACTOR, GridChunk
 from streamer.preprocessing.slots import Slots
 from streamer.preprocessing.spec import CHANNELS, LowPass, PreprocessingSpec
 
@@ -88,20 +88,22 @@ class FilterBank(Slots):
         self.fresh[chunk.slots[chunk.opened]] = True
         start = np.cumsum(chunk.counts) - chunk.counts
         fresh = self.fresh[chunk.slots]
-        kinds = np.stack([chunk.counts, chunk.factor, chunk.first % chunk.factor, chunk.opened, fresh])
-        for kind in np.unique(kinds, axis=1).T:
-            group = np.flatnonzero((kinds == kind[:, None]).all(axis=0))
-            index = start[group][:, None] + np.arange(kind[0])
+        phase = chunk.first % chunk.factor
+        # What must be equal for slots to be filtered together, as one number.
+        kind = (((chunk.counts * MAX_FACTOR + phase) * MAX_FACTOR + chunk.factor - 1) * 2 + chunk.opened) * 2 + fresh
+        for group in _groups(kind):
+            one = int(group[0])
+            index = start[group][:, None] + np.arange(chunk.counts[one])
             x = chunk.samples[index].transpose(0, 2, 1) * self._scale[:, None]
-            slots, hole_ns, opened = chunk.slots[group], chunk.hole_ns[index], bool(kind[3])
-            if kind[1] > 1:
-                x, hole_ns = self._decimate(slots, x, hole_ns, int(kind[1]), int(kind[2]), opened=opened)
+            slots, hole_ns, opened = chunk.slots[group], chunk.hole_ns[index], bool(chunk.opened[one])
+            if chunk.factor[one] > 1:
+                x, hole_ns = self._decimate(slots, x, hole_ns, int(chunk.factor[one]), int(phase[one]), opened=opened)
             if self._spec.median_len == 3:
                 x, hole_ns = self._median(slots, x, hole_ns, opened=opened)
             if x.shape[2]:
                 self.fresh[slots] = False
-                channels = self._channels(slots, x, fresh=bool(kind[4]))
-                yield FilteredSamples(slots, np.full(len(slots), kind[4], np.bool_), channels, hole_ns)
+                channels = self._channels(slots, x, fresh=bool(fresh[one]))
+                yield FilteredSamples(slots, fresh[group], channels, hole_ns)
 
     def _decimate(
         self, slots: Int64, x: Float64, hole_ns: Int64, factor: int, phase: int, *, opened: bool
@@ -156,6 +158,14 @@ def _low_pass(
     y, zf = sosfilt(sos, x, axis=-1, zi=zi)
     state[slots] = zf.swapaxes(0, 1)
     return y
+
+
+def _groups(kind: Int64) -> list[NDArray[np.intp]]:
+    """Row numbers of equal kinds, together."""
+    order = np.argsort(kind, kind="stable")
+    if not len(order):
+        return []
+    return np.split(order, np.flatnonzero(np.diff(kind[order])) + 1)
 
 
 @cache
