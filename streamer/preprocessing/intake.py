@@ -40,10 +40,11 @@ class IntakeCounts:
 class Intake(Slots):
     """The readings that later samples still need, in order, for many watches.
 
-    State: per lane the newest time, the watermark and the readings; per slot the rate its sender declares.
+    State: per lane the newest time, the watermark and the readings; per slot the rate its sender declares, and since
+    when and until when it has sent nothing but readings of a sensor that the windows are not made of.
     """
 
-    ARRAYS = ("declared_hz", "newest_ns", "watermark_ns")
+    ARRAYS = ("declared_hz", "newest_ns", "watermark_ns", "useless_ns")
 
     def __init__(self, sensors: Sequence[Sensor], *, capacity: int, lateness_ns: int) -> None:
         self._sensors = tuple(sensors)
@@ -52,6 +53,7 @@ class Intake(Slots):
         self.declared_hz = np.zeros(capacity, np.float64)
         self.newest_ns = np.full((capacity, len(sensors)), NEVER, np.int64)
         self.watermark_ns = np.full((capacity, len(sensors)), NEVER, np.int64)
+        self.useless_ns = np.full((capacity, 2), NEVER, np.int64)
         self._times: list[Int64] = [NO_TIMES] * (capacity * len(sensors))
         self._values: list[Float64] = [NO_VALUES] * (capacity * len(sensors))
 
@@ -79,7 +81,7 @@ class Intake(Slots):
     def reset(self, slot: int) -> None:
         """Forget a slot's readings."""
         self.declared_hz[slot] = 0
-        self.newest_ns[slot] = self.watermark_ns[slot] = NEVER
+        self.newest_ns[slot] = self.watermark_ns[slot] = self.useless_ns[slot] = NEVER
         for lane in self._lanes_of(slot):
             self._times[lane], self._values[lane] = NO_TIMES, NO_VALUES
 
@@ -97,6 +99,7 @@ class Intake(Slots):
         for slot, batch in zip(slots, batches, strict=True):
             if batch.rate_hz is not None:
                 self.declared_hz[slot] = batch.rate_hz
+            self._note_useless(slot, batch)
             lane = slot * width
             for readings in (batch.acc, batch.gyro)[:width]:
                 carried = self._times[lane]
@@ -142,10 +145,25 @@ class Intake(Slots):
             self._values[number] = lanes.values[first:end].copy()
 
     def missing_sensor(self, slots: Sequence[int]) -> list[int]:
-        """The slots in which one sensor has kept the other waiting for longer than SENSOR_SKEW_NS."""
-        newest = self.newest_ns[np.asarray(slots, np.int64)]
+        """The slots in which a sensor has been wanting for longer than SENSOR_SKEW_NS."""
+        rows = np.asarray(slots, np.int64)
+        newest = self.newest_ns[rows]
         behind = newest.max(axis=1, initial=NEVER) - newest.min(axis=1) > SENSOR_SKEW_NS
-        return [slots[i] for i in np.flatnonzero(behind).tolist() if self._waited_ns(slots[i]) > SENSOR_SKEW_NS]
+        useless = self.useless_ns[rows, 1] - self.useless_ns[rows, 0] > SENSOR_SKEW_NS
+        return [
+            slots[i]
+            for i in np.flatnonzero(behind | useless).tolist()
+            if useless[i] or self._waited_ns(slots[i]) > SENSOR_SKEW_NS
+        ]
+
+    def _note_useless(self, slot: int, batch: ImuBatch) -> None:
+        if batch.acc is not None or "gyro" in self._sensors:
+            self.useless_ns[slot] = NEVER
+        else:
+            first_ns, newest_ns = self.useless_ns[slot].tolist()
+            oldest_ns = int(batch.t_ns.min())
+            self.useless_ns[slot, 0] = oldest_ns if first_ns == NEVER else min(first_ns, oldest_ns)
+            self.useless_ns[slot, 1] = max(newest_ns, int(batch.t_ns.max()))
 
     def _waited_ns(self, slot: int) -> int:
         newest = self.newest_ns[slot]
