@@ -228,7 +228,7 @@ class Recognizer:
         """Follow a watch from an exported state, in place of what was known of it.
 
         Raises:
-            ConfigError: the state is damaged, of another layout or of another bundle.
+            ConfigError: the state is damaged, of another layout or of another bundle, or there is no room for a watch.
         """
         try:
             state = msgspec.msgpack.decode(data, type=WatchState)
@@ -239,14 +239,25 @@ class Recognizer:
                 f"state of watch {state.device}: schema {state.schema}, bundle {state.model_digest}; "
                 f"expected schema {STATE_SCHEMA}, bundle {self.bundle.digest}"
             )
+        try:
+            stages = {
+                stage: {n: np.frombuffer(raw, dtype).reshape(shape) for n, (dtype, shape, raw) in arrays.items()}
+                for stage, arrays in state.stages.items()
+            }
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"state of watch {state.device}: {error}") from error
+        expected = {stage: slots.export_slot(0).keys() for stage, slots in self._stages.items()}
+        if {stage: arrays.keys() for stage, arrays in stages.items()} != expected:
+            raise ConfigError(f"state of watch {state.device}: lacks a stage's state; expected one of this release")
         slot = self.watches.heard(state.device, now_ns)
         if slot is None:
+            if not self.watches.room_for_one:
+                raise ConfigError(
+                    f"state of watch {state.device}: {len(self.watches)} watches are followed; expected room for one"
+                )
             slot = self._new_slot(state.device, now_ns)
         for stage, slots in self._stages.items():
-            arrays = state.stages[stage]
-            slots.import_slot(
-                slot, {name: np.frombuffer(raw, dtype).reshape(shape) for name, (dtype, shape, raw) in arrays.items()}
-            )
+            slots.import_slot(slot, stages[stage])
 
     def _refuse_future(self, batch: ImuBatch, now_ns: int) -> None:
         ahead_ns = int(batch.t_ns.max()) - now_ns
@@ -342,6 +353,7 @@ class Recognizer:
             for slot, gap_ns in zip(item.closed.tolist(), item.gap_ns.tolist(), strict=True):
                 result.events += self._bouts.end_at_gap(slot, gap_ns)
                 self._tracker.reset(slot)
+                self._session.unfit[slot] = Session.FIT
         self._mark("track")
 
     def _follow(self, windows: Windows, probabilities: NDArray[np.float32], result: Result) -> None:
