@@ -84,7 +84,10 @@ def mean_softmax_onnx(spec: PreprocessingSpec, labels: int, *, output: str = "pr
     """The same as an ONNX model."""
     channels = len(spec.channels)
     nodes = [
-        helper.make_node("ReduceMean", ["windows"], ["mean"], axes=[1], keepdims=0),
+        helper.make_node("Transpose", ["windows"], ["channels"], perm=[0, 2, 1]),
+        # Not ReduceMean: that sums in another order for a batch of one, which shows in the last bit.
+        helper.make_node("GlobalAveragePool", ["channels"], ["means"]),
+        helper.make_node("Flatten", ["means"], ["mean"], axis=1),
         helper.make_node("MatMul", ["mean", "weight"], ["logits"]),
         helper.make_node("Softmax", ["logits"], [output], axis=-1),
     ]
