@@ -50,18 +50,20 @@ class Calibration:
 def calibrate(
     recipe: Recipe, sittings: Sequence[Sitting], *, seed: int, on_epoch: Callable[[Epoch], None] = lambda _: None
 ) -> Calibration:
-    """Fit on four fifths of the groups; temperature and smoothing on the last fifth."""
+    """Fit on four fifths of the groups; temperature and smoothing on the last fifth, where the recipe wants them."""
     groups = [sitting.group for sitting in sittings]
     held = group_folds(groups, min(CALIBRATION_FOLDS, len(set(groups))), seed=seed)[0]
     kept = [sitting for sitting in sittings if sitting.group not in held]
     held_out = [sitting for sitting in sittings if sitting.group in held]
     truth = labelled_windows(held_out, recipe.spec, recipe.labels)
     network, history = fit(recipe, training_windows(recipe, kept, seed=seed), truth, seed=seed, on_epoch=on_epoch)
+    if not recipe.calibrated:
+        return Calibration(1.0, DEFAULT, tuple(sorted(held)), tuple(history))
     temperature = fit_temperature(logits(network, truth.samples), truth.targets)
     # HAPT's people went from one activity to the next; the others' recordings are joined as if they had.
     streams = held_out if recipe.dataset == "hapt" else spliced(held_out, seed=seed)
     courses = courses_of(streams, recipe.spec, recipe.labels, predictor(network, temperature))
-    smoothing = fit_smoothing(courses, len(recipe.labels)) if recipe.dataset != "fitbit" else DEFAULT
+    smoothing = fit_smoothing(courses, len(recipe.labels))
     return Calibration(temperature, smoothing, tuple(sorted(held)), tuple(history))
 
 

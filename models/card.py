@@ -42,7 +42,7 @@ def card(
     parts = [
         f"# {bundle.manifest.name}",
         recipe.summary[0].upper() + recipe.summary[1:] + ".",
-        _facts(bundle),
+        _facts(recipe, bundle),
         f"Made by `har-models train {recipe.name} --seed {bundle.manifest.training['seed']}`.",
         "## Figures",
     ]
@@ -55,7 +55,7 @@ def card(
     return "\n\n".join(parts) + "\n"
 
 
-def _facts(bundle: ModelBundle) -> str:
+def _facts(recipe: Recipe, bundle: ModelBundle) -> str:
     manifest, spec = bundle.manifest, bundle.spec
     training, smoothing = manifest.training, manifest.smoothing
     facts = {
@@ -69,7 +69,9 @@ def _facts(bundle: ModelBundle) -> str:
         f"{smoothing.dwell}",
         "temperature": training["temperature"],
         "calibration": f"temperature and smoothing were fitted on groups held out of a first fit "
-        f"({training['calibrated_on']}); the shipped network was then fitted on all",
+        f"({training['calibrated_on']}); the shipped network was then fitted on all"
+        if recipe.calibrated
+        else "none: temperature and smoothing are set, not fitted",
     }
     return "\n".join(("| | |", "|---|---|", *(f"| {name} | {fact} |" for name, fact in facts.items())))
 

@@ -132,7 +132,7 @@ def crossvalidate(
     )
     return CrossValidation(
         recipe=recipe.name,
-        protocol=("official test split" if folds == 0 else f"{folds} folds by {groups}") + f", {seeds} seed(s)",
+        protocol=("official test split" if folds == 0 else f"{folds} folds by {groups}") + f", seeds 0 to {seeds - 1}" * (seeds > 1),
         epochs=recipe.schedule.epochs,
         runs=tuple(runs),
         accuracy=float(np.mean([f.accuracy for f in by_seed])),

@@ -67,6 +67,8 @@ class Recipe:
         folds: cross-validation folds by group.
         evaluate_on: data sets whose figures stand on the card.
         stream_on: data sets of which whole recordings are streamed for the card.
+        calibrated: whether temperature and smoothing are fitted on held-out groups; not where all groups are one person,
+            whom the model knows too well to be told how sure it may be of others.
         min_feed_rate_hz: slowest feed that the model is meant to take.
         version: of the model.
         limits: what the card says about where the model stops being good.
@@ -86,6 +88,7 @@ class Recipe:
     evaluate_on: tuple[str, ...]
     stream_on: tuple[str, ...]
     min_feed_rate_hz: float
+    calibrated: bool = True
     version: str = "1"
     limits: tuple[str, ...] = field(default=())
 
@@ -220,6 +223,7 @@ _RECIPES: Final = (
         evaluate_on=("fitbit",),
         stream_on=(),
         min_feed_rate_hz=8.0,
+        calibrated=False,
         limits=(
             "One person and about a minute per activity: nothing here says how it does on anybody else.",
             "Blocks in time of the same minute resemble one another, so even the blocked figures flatter it.",
