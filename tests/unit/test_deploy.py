@@ -13,6 +13,8 @@ from typing import Final
 import pytest
 import yaml
 
+from streamer.config import load_settings
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 DEPLOY: Final = ROOT / "deploy"
 #: YAML as it was read: the files' own shape is what these tests are about.
@@ -170,6 +172,17 @@ def test_kubernetes_settings_read_the_secret_where_the_pod_mounts_it() -> None:
     assert settings["password_file"] == f"{paths['mqtt']}/password"
     assert texts(container, "args") == [f"--config={paths['config']}/har-stream.toml"]
     assert settings["http_port"] == at(container, "ports", 0, "containerPort")
+
+
+def test_deployed_settings_are_ones_that_the_service_takes(compose: Document) -> None:
+    options = dict(
+        option.removeprefix("--").split("=", 1) for option in texts(compose, "services", "har-stream", "command")
+    )
+    composed = load_settings({name.replace("-", "_"): value for name, value in options.items()}, environment={})
+    clustered = load_settings({}, file=DEPLOY / "kubernetes" / "har-stream.toml", environment={})
+    for settings in (composed, clustered):
+        assert (settings.http_host, settings.http_port, settings.output) == ("0.0.0.0", 9464, "none")  # noqa: S104
+        assert (settings.username, settings.log_format) == ("har-stream", "json")
 
 
 def test_systemd_unit_restarts_on_failure_but_not_on_a_wrong_setting() -> None:
