@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -102,7 +103,7 @@ class BoutLog(Slots):
         yield from self.end(slot, "gap")
         if had_bout:
             nothing = _Bout(self._tracker.unknown, self.latest_end_ns(slot), self.latest_end_ns(slot))
-            yield self._event("state", slot, nothing, 0.0, "gap")
+            yield msgspec.structs.replace(self._event("state", slot, nothing, 0.0, "gap"), bout_id=None)
         self.gap_ns[slot] = self.restart_gap_ns[slot] = gap_ns
 
     def start_unknown(self, slot: int, onset_ns: int, decided_ns: int, reason: Reason) -> Iterator[ActivityEvent]:

@@ -30,7 +30,7 @@ class ActivityEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     Attributes:
         schema: version of this document.
         id: the same for the same model, device, type, onset and decision time: a repeat is recognisable.
-        bout_id: shared by all events of a bout; null for windows outside any bout.
+        bout_id: shared by all events of a bout; null for windows and states outside any bout.
         type: start and end of a bout, state (the current activity, retained), window (every window, on request).
         device: the watch.
         activity: a label of the bundle, or unknown.
@@ -39,7 +39,7 @@ class ActivityEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         decided_ns: end of the window that decided it.
         window_start_ns, window_end_ns: that window, half open.
         completeness: share of the window's time free of holes, at the feed's own rate.
-        gap_ns: longest hole since the previous event of this type, a restart's included; 0 for none.
+        gap_ns: for windows the longest hole inside or just before; else since the last change of activity; 0 for none.
         reason: for ends and for unknown.
         model, model_digest: the bundle.
         probabilities: for windows: probability by label, before smoothing.
