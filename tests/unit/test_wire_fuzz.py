@@ -138,7 +138,7 @@ def test_any_well_formed_map_is_read_or_refused(document: dict[str, object]) -> 
     ids=["nesting", "backslashes", "long list", "long number", "many arrays", "tags", "bignum", "keys"],
 )
 def test_the_worst_megabyte_costs_a_fraction_of_a_second(payload: bytes) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert check(payload) != "ok"
-    # Linear parsing takes under 0.1 s; quadratic behaviour would take minutes.
-    assert time.perf_counter() - start < 2
+    # Of CPU time, whatever else runs. Linear parsing takes under 0.5 s; quadratic behaviour would take minutes.
+    assert time.process_time() - start < 2
