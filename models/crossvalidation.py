@@ -130,9 +130,10 @@ def crossvalidate(
     groups = (
         "blocks of time" if recipe.dataset == "fitbit" else "training subjects" if recipe.official_split else "subjects"
     )
+    protocol = "official test split" if folds == 0 else f"{folds} folds by {groups}"
     return CrossValidation(
         recipe=recipe.name,
-        protocol=("official test split" if folds == 0 else f"{folds} folds by {groups}") + f", seeds 0 to {seeds - 1}" * (seeds > 1),
+        protocol=protocol if seeds == 1 else f"{protocol}, seeds 0 to {seeds - 1}",
         epochs=recipe.schedule.epochs,
         runs=tuple(runs),
         accuracy=float(np.mean([f.accuracy for f in by_seed])),

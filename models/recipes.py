@@ -67,8 +67,8 @@ class Recipe:
         folds: cross-validation folds by group.
         evaluate_on: data sets whose figures stand on the card.
         stream_on: data sets of which whole recordings are streamed for the card.
-        calibrated: whether temperature and smoothing are fitted on held-out groups; not where all groups are one person,
-            whom the model knows too well to be told how sure it may be of others.
+        calibrated: whether temperature and smoothing are fitted on held-out groups; not where all groups are one
+            person, whom the model knows too well to be told how sure it may be of others.
         min_feed_rate_hz: slowest feed that the model is meant to take.
         version: of the model.
         limits: what the card says about where the model stops being good.
