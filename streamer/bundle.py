@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -35,6 +36,7 @@ MODEL_FILE: Final = "model.onnx"
 GOLDEN_FILE: Final = "golden.npz"
 MANIFEST_FILE: Final = "bundle.json"
 _FILE_LIMIT_BYTES: Final = 16_000_000
+_ZIP_ERRORS: Final = (zipfile.BadZipFile, zlib.error)
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -81,6 +83,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     training: dict[str, str]
     model_sha256: Sha256
     golden_sha256: Sha256
+
+
+class _Schema(msgspec.Struct, frozen=True):
+    schema: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,11 +166,13 @@ def load_bundle(folder: Path) -> ModelBundle:
     """
     manifest_bytes = _read(folder, MANIFEST_FILE)
     try:
-        manifest = msgspec.json.decode(manifest_bytes, type=Manifest)
-    except (msgspec.DecodeError, ConfigError) as error:
+        # The schema first: another one may have other fields.
+        schema = msgspec.json.decode(manifest_bytes, type=_Schema).schema
+        manifest = msgspec.json.decode(manifest_bytes, type=Manifest) if schema == SCHEMA else None
+    except (msgspec.DecodeError, UnicodeDecodeError, ConfigError) as error:
         raise BundleError(f"{folder / MANIFEST_FILE}: {error}") from error
-    if manifest.schema != SCHEMA:
-        raise BundleError(f"{folder / MANIFEST_FILE}: schema is {manifest.schema}; this release reads {SCHEMA}")
+    if manifest is None:
+        raise BundleError(f"{folder / MANIFEST_FILE}: schema is {schema}; this release reads {SCHEMA}")
     unheard = [label for label in manifest.labels if label not in ACTIVITIES or label == UNKNOWN]
     if unheard or len(set(manifest.labels)) != len(manifest.labels) or not manifest.labels:
         raise BundleError(
@@ -226,10 +234,12 @@ def _read(folder: Path, name: str) -> bytes:
 def _golden(path: Path, content: bytes, manifest: Manifest) -> Golden:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            golden = Golden(arrays["t_ns"], arrays["acc"], arrays["gyro"], arrays["windows"], arrays["probabilities"])
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+            names = ("t_ns", "acc", "gyro", "windows", "probabilities")
+            golden = Golden(*(np.asarray(arrays[name]) for name in names))
+        n, m = len(golden.t_ns), len(golden.windows)
+    except (ValueError, KeyError, TypeError, OSError, EOFError, NotImplementedError, *_ZIP_ERRORS) as error:
         raise BundleError(f"{path}: not golden vectors ({error})") from error
-    spec, m, n = manifest.preprocessing, len(golden.windows), len(golden.t_ns)
+    spec = manifest.preprocessing
     shapes: dict[str, tuple[NDArray[np.generic], type[np.generic], tuple[int, ...]]] = {
         "t_ns": (golden.t_ns, np.int64, (n,)),
         "acc": (golden.acc, np.float64, (n, 3)),

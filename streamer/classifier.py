@@ -41,12 +41,14 @@ class Classifier:
         options.log_severity_level = 3
         try:
             self._session = ort.InferenceSession(bundle.model, options, providers=["CPUExecutionProvider"])
+            self._labels = len(bundle.labels)
+            self._check_interface(bundle)
+            found = self.predict(bundle.golden.windows)
+        except BundleError:
+            raise
         except Exception as error:  # the runtime's exceptions share no base but this
             reason = str(error).splitlines()[0]
             raise BundleError(f"model of bundle {bundle.manifest.name}: not runnable here ({reason})") from error
-        self._labels = len(bundle.labels)
-        self._check_interface(bundle)
-        found = self.predict(bundle.golden.windows)
         difference = float(np.abs(found - bundle.golden.probabilities).max())
         if not difference <= GOLDEN_TOLERANCE:
             raise BundleError(
