@@ -20,9 +20,12 @@ from streamer.errors import ConfigError
 DEFAULT_MODEL: Final = "wisdm-watch-cnn"
 EMBEDDED: Final = "embedded"
 ENVIRONMENT_PREFIX: Final = "HAR_STREAM_"
+#: Names the settings file when the command line does not.
+CONFIG_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}CONFIG"
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
-Seconds = Annotated[float, Meta(gt=0)]
+#: Up to 30 years: infinity is no number of nanoseconds.
+Seconds = Annotated[float, Meta(gt=0, le=1e9)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -105,7 +108,7 @@ def load_settings(
 
     Args:
         arguments: only options that were given, by setting.
-        file: TOML file with settings as top-level keys.
+        file: TOML file with settings as top-level keys; by default the one that HAR_STREAM_CONFIG names, if it does.
         environment: where HAR_STREAM_* are looked up.
 
     Raises:
@@ -113,11 +116,13 @@ def load_settings(
     """
     names = {field.name: field for field in msgspec.structs.fields(Settings)}
     merged: dict[str, Any] = {}
+    if file is None and environment.get(CONFIG_VARIABLE):
+        file = Path(environment[CONFIG_VARIABLE])
     if file is not None:
         merged |= _checked(_read_toml(file), names, source=str(file))
     from_environment: dict[str, Any] = {}
     for key, value in environment.items():
-        if key.startswith(ENVIRONMENT_PREFIX) and key != f"{ENVIRONMENT_PREFIX}CONFIG":
+        if key.startswith(ENVIRONMENT_PREFIX) and key != CONFIG_VARIABLE:
             name = key.removeprefix(ENVIRONMENT_PREFIX).lower()
             from_environment[name] = value.split(",") if name == "topic" else value
     merged |= _checked(from_environment, names, source="environment", prefix=ENVIRONMENT_PREFIX)
