@@ -1,0 +1,187 @@
+"""Settings: what wins, what is refused, and what the refusal names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.config import Settings, load_settings
+from streamer.errors import ConfigError
+
+
+def toml(folder: Path, text: str) -> Path:
+    file = folder / "settings.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def refusal(
+    arguments: Mapping[str, Any], *, file: Path | None = None, environment: Mapping[str, str] | None = None
+) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(arguments, file=file, environment=environment or {})
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_command_line_wins_over_environment_over_file_over_default(tmp_path: Path) -> None:
+    file = toml(tmp_path, 'broker = "file"\nport = 1\nqos = 0\n')
+    environment = {"HAR_STREAM_BROKER": "environment", "HAR_STREAM_PORT": "2", "PORT": "9", "HAR_DATA_DIR": "/data"}
+    settings = load_settings({"broker": "arguments"}, file=file, environment=environment)
+    assert (settings.broker, settings.port, settings.qos, settings.http_port) == ("arguments", 2, 0, 9464)
+    assert load_settings({}, environment={}) == Settings()
+
+
+def test_environment_may_name_the_file_and_the_command_line_another(tmp_path: Path) -> None:
+    file = toml(tmp_path, "port = 1\n")
+    other = tmp_path / "other.toml"
+    other.write_text("port = 2\n")
+    environment = {"HAR_STREAM_CONFIG": str(file)}
+    assert load_settings({}, environment=environment).port == 1
+    assert load_settings({}, file=other, environment=environment).port == 2
+    assert load_settings({}, environment={"HAR_STREAM_CONFIG": ""}).port == 1883
+
+
+def test_every_setting_can_be_given_as_text_and_as_toml(tmp_path: Path) -> None:
+    values = {
+        "broker": "mqtt.example",
+        "port": 8883,
+        "username": "u",
+        "password_file": "p",
+        "tls": True,
+        "tls_ca": "ca.pem",
+        "tls_cert": "c.pem",
+        "tls_key": "k.pem",
+        "client_id": "c1",
+        "qos": 0,
+        "topic": ["a/+/imu", "b/+/imu"],
+        "model": "m",
+        "http_host": "::1",
+        "http_port": 0,
+        "publish": "windows",
+        "output": "json",
+        "log_format": "json",
+        "lateness": 0.5,
+        "silence": 10.0,
+        "evict_after": 60.0,
+        "max_watches": 5,
+        "queue_bytes": 1_000_000,
+        "demo": False,
+        "duration": 1.5,
+        "exit_on_failure": True,
+    }
+    assert list(values) == [field.name for field in msgspec.structs.fields(Settings)]
+    lines = [f"{name} = {msgspec.json.encode(value).decode()}" for name, value in values.items()]
+    from_file = load_settings({}, file=toml(tmp_path, "\n".join(lines)), environment={})
+    texts = {
+        f"HAR_STREAM_{name.upper()}": ",".join(value) if isinstance(value, list) else str(value).lower()
+        for name, value in values.items()
+    }
+    assert load_settings({}, environment=texts) == from_file == load_settings(values, environment={})
+    assert msgspec.structs.asdict(from_file) == values | {"topic": ("a/+/imu", "b/+/imu")}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("port", "70000", "a whole number from 0 up to 65535"),
+        ("port", "1883.5", "a whole number from 0 up to 65535"),
+        ("qos", "2", "0 or 1"),
+        ("publish", "everything", "changes or windows"),
+        ("tls", "perhaps", "true or false"),
+        ("client_id", "a b", "text matching ^[A-Za-z0-9._-]{1,64}$"),
+        ("lateness", "-0.1", "a number from 0 up to 60"),
+        ("lateness", "nan", "a number from 0 up to 60"),
+        ("silence", "0", "a number above 0 up to 1000000000.0"),
+        ("silence", "inf", "a number above 0 up to 1000000000.0"),
+        ("duration", "soon", "a number above 0 up to 1000000000.0"),
+        ("max_watches", "0", "a whole number from 1 up to 1000000"),
+        ("queue_bytes", "10", "a whole number from 1000000"),
+    ],
+)
+def test_refusal_names_source_key_value_and_what_is_expected(
+    tmp_path: Path, key: str, value: str, expected: str
+) -> None:
+    upper, option = f"HAR_STREAM_{key.upper()}", f"--{key.replace('_', '-')}"
+    assert refusal({}, environment={upper: value}) == f"environment: {upper} is {value!r}; expected {expected}"
+    assert refusal({key: value}) == f"command line: {option} is {value!r}; expected {expected}"
+    file = toml(tmp_path, f'{key} = "{value}"' if key in {"publish", "client_id"} else f'{key} = "x{value}"')
+    shown = value if key in {"publish", "client_id"} else f"x{value}"
+    assert refusal({}, file=file) == f"{file}: {key} is {shown!r}; expected {expected}"
+
+
+def test_file_is_taken_at_its_types(tmp_path: Path) -> None:
+    # A number in quotes is a mistake where numbers can be written.
+    file = toml(tmp_path, 'port = "1883"')
+    assert refusal({}, file=file) == f"{file}: port is '1883'; expected a whole number from 0 up to 65535"
+
+
+@pytest.mark.parametrize("topics", ["", "a/+/imu,"])
+def test_topic_list_without_topics_is_refused(topics: str) -> None:
+    message = refusal({}, environment={"HAR_STREAM_TOPIC": topics})
+    assert message == (
+        f"environment: HAR_STREAM_TOPIC is {topics.split(',')!r}; expected a list of at least one topic filter"
+    )
+
+
+def test_unknown_setting_is_refused_wherever_it_stands(tmp_path: Path) -> None:
+    known = ", ".join(sorted(field.name for field in msgspec.structs.fields(Settings)))
+    file = toml(tmp_path, "prot = 1883")
+    assert refusal({}, file=file) == f"{file}: prot is not a setting; expected one of {known}"
+    environment = refusal({}, environment={"HAR_STREAM_PROT": "1883"})
+    assert environment == f"environment: HAR_STREAM_PROT is not a setting; expected one of {known}"
+
+
+def test_file_that_cannot_be_read_or_is_no_toml_is_refused(tmp_path: Path) -> None:
+    absent = tmp_path / "absent.toml"
+    assert refusal({}, file=absent) == f"{absent}: cannot be read (No such file or directory)"
+    assert refusal({}, file=tmp_path) == f"{tmp_path}: cannot be read (Is a directory)"
+    file = toml(tmp_path, "port: 1883")
+    assert refusal({}, file=file).startswith(f"{file}: not TOML (")
+    file.write_bytes(b'broker = "\xff"')
+    assert refusal({}, file=file).startswith(f"{file}: not TOML (")
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    assert refusal({"tls_key": "k.pem"}) == "tls_key is set without tls_cert; expected both or neither"
+    message = refusal({"demo": True, "broker": "mqtt.example"})
+    assert message == "demo brings its own broker, but broker is 'mqtt.example'; expected one of the two"
+
+
+def test_any_tls_setting_asks_for_tls() -> None:
+    assert not Settings().uses_tls
+    assert all(s.uses_tls for s in (Settings(tls=True), Settings(tls_ca="ca"), Settings(tls_cert="c", tls_key="k")))
+
+
+def test_password_is_the_files_first_line(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(b"s3cret \r\nnot this")
+    assert Settings(password_file=str(file)).password() == "s3cret "
+    assert Settings().password() is None
+    with pytest.raises(ConfigError) as caught:
+        Settings(password_file=str(tmp_path / "absent")).password()
+    assert str(caught.value).startswith(f"password_file {tmp_path / 'absent'}: cannot be read (")
+
+
+def test_every_setting_has_help() -> None:
+    for field in msgspec.structs.fields(Settings):
+        assert get_origin(field.type) is not None, field.name
+        assert [meta.description for meta in field.type.__metadata__ if meta.description], field.name
+        assert get_args(field.type), field.name
+
+
+@given(name=st.sampled_from([field.name for field in msgspec.structs.fields(Settings)]), value=st.text(max_size=20))
+def test_no_text_raises_anything_but_a_refusal(name: str, value: str) -> None:
+    try:
+        taken = getattr(load_settings({}, environment={f"HAR_STREAM_{name.upper()}": value}), name)
+    except ConfigError:
+        return
+    # Text is taken as it is, null and none included.
+    assert not isinstance(taken, str) or taken == value
