@@ -77,7 +77,8 @@ def mean_softmax(windows: NDArray[np.float32], labels: int) -> NDArray[np.float3
     """What the model computes, (m, labels) float32: softmax over the first channels' means."""
     logits = windows.astype(np.float64).mean(axis=1)[:, :labels]
     exp = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return (exp / exp.sum(axis=1, keepdims=True)).astype(np.float32)
+    probabilities: NDArray[np.float32] = (exp / exp.sum(axis=1, keepdims=True)).astype(np.float32)
+    return probabilities
 
 
 def mean_softmax_onnx(spec: PreprocessingSpec, labels: int, *, output: str = "probabilities") -> bytes:

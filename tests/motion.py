@@ -20,7 +20,8 @@ MS: Final = 1_000_000
 def times(seconds: float, rate_hz: float = 20.0, *, start_s: float = 0.0) -> NDArray[np.int64]:
     """(n,) int64 ns: a perfect clock from START_NS + start_s on."""
     n = round(seconds * rate_hz)
-    return START_NS + round(start_s * SECOND) + np.rint(np.arange(n) * (1e9 / rate_hz)).astype(np.int64)
+    offsets: NDArray[np.int64] = np.rint(np.arange(n) * (1e9 / rate_hz)).astype(np.int64)
+    return offsets + (START_NS + round(start_s * SECOND))
 
 
 def still(
