@@ -144,5 +144,6 @@ def _log_to_stderr(log_format: Literal["text", "json"]) -> None:
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    # The MQTT client repeats as a warning what the session raises.
-    logging.getLogger("mqtt").setLevel(logging.ERROR)
+    # The MQTT clients repeat in the log what the session raises.
+    for client in ("mqtt", "gmqtt"):
+        logging.getLogger(client).setLevel(logging.CRITICAL)

@@ -48,7 +48,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             description="MQTT client identifier; also names the status topic har/service/<client-id>/status.",
         ),
     ] = "har-stream"
-    qos: Annotated[Literal[0, 1], Meta(description="Quality of service of subscriptions and events.")] = 1
+    qos: Annotated[Literal[0, 1], Meta(description="Quality of service of readings; events always have 1.")] = 1
+    mqtt_client: Annotated[
+        Literal["gmqtt", "aiomqtt"], Meta(description="Client library; the first costs less per message.")
+    ] = "gmqtt"
     topic: Annotated[
         tuple[Annotated[str, Meta(min_length=1, max_length=1000)], ...],
         Meta(min_length=1, description="Topic filter of readings; the device is the last level but one. Repeatable."),

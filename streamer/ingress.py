@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 
-from streamer.recognizer import Message
+from streamer.wire.payload import Message
 
 
 @dataclass(frozen=True, slots=True)

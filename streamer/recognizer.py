@@ -29,21 +29,12 @@ from streamer.tracking import ActivityTracker
 from streamer.watches import Limits, Watches
 from streamer.wire import topics
 from streamer.wire.events import ActivityEvent, Reason
-from streamer.wire.payload import decode
+from streamer.wire.payload import Message, decode
 
 #: Share of the declared least feed rate that is still taken: clocks are not exact.
 _RATE_TOLERANCE: Final = 0.9
 _FIRST_CAPACITY: Final = 64
 STATE_SCHEMA: Final = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One MQTT message: its topic names the device."""
-
-    topic: str
-    payload: bytes
-    content_type: str | None = None
 
 
 @dataclass(slots=True)

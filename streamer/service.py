@@ -21,8 +21,9 @@ from streamer.config import Settings
 from streamer.errors import HarError, RejectReason
 from streamer.ingress import Arrival, Ingress
 from streamer.metrics import EvictionReason, Metrics, Stage
+from streamer.mqtt.connection import Outgoing, SessionError
 from streamer.recognizer import Recognizer, Result
-from streamer.session import Broker, Outgoing, Session, SessionError
+from streamer.session import Broker, Session
 from streamer.wire import topics
 from streamer.wire.events import ActivityEvent, encode_event
 from streamer.wire.payload import MAX_BYTES

@@ -1,83 +1,54 @@
-"""The connection to the MQTT broker: one session at a time, and the only module that knows the client library.
-
-aiomqtt is the maintained name of asyncio-mqtt. Its own queue is bypassed: it wants a task per message and, when
-bounded, drops the newest message.
-"""
+"""Sessions at the MQTT broker: who the service is there, what it asks for, and which version they speak."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import socket
 import ssl
-import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from importlib import import_module
 from typing import Final, Never, cast
 
-import aiomqtt
-
 from streamer.config import Settings
-from streamer.errors import ConfigError, HarError
+from streamer.errors import ConfigError
 from streamer.ingress import Arrival
-from streamer.recognizer import Message
+from streamer.mqtt.connection import Connect, Connection, Link, Outgoing, SessionError, UnsupportedVersionError
 from streamer.wire import topics
 
 logger = logging.getLogger(__name__)
 
 _KEEPALIVE_S: Final = 30
-#: MQTT 5 reason code and MQTT 3.1.1 return code: the broker does not speak this version.
-_UNSUPPORTED_VERSION: Final = frozenset({132, 1})
-#: Reason codes from here on say no.
+_TIMEOUT_S: Final = 10.0
+#: Answers to a subscription from here on say no.
 _REFUSED: Final = 128
 #: Mosquitto's own count of what it dropped from full queues, over all its clients.
 _DROPPED_TOPIC: Final = "$SYS/broker/publish/messages/dropped"
 
 
-class SessionError(HarError):
-    """The session cannot be had or was lost; another may be tried."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """One publication.
-
-    Attributes:
-        topic, payload, retain: as in MQTT.
-        caused_ns: when the message that led to it arrived, None where nothing did.
-    """
-
-    topic: str
-    payload: bytes
-    retain: bool = False
-    caused_ns: int | None = None
-
-
 class Session:
     """A connected, subscribed session."""
 
-    def __init__(self, client: aiomqtt.Client, settings: Settings) -> None:
-        self._client = client
+    def __init__(self, connection: Connection, settings: Settings) -> None:
+        self._connection = connection
         self._qos = settings.qos
-        self._filters = settings.topic
+        self._filters = (*settings.topic, topics.SYNC_FILTER)
         self._status_topic = topics.status(settings.client_id)
 
-    async def publish(self, batch: Iterable[Outgoing]) -> None:
-        """Publish all, and wait for the broker's acknowledgements where the QoS has them.
+    async def publish(self, batch: Sequence[Outgoing]) -> None:
+        """Publish all, and wait for the broker's acknowledgements.
 
         Raises:
             SessionError: the session was lost; some of the batch may have been published.
         """
-        with _explained():
-            await asyncio.gather(
-                *(self._client.publish(o.topic, o.payload, qos=self._qos, retain=o.retain) for o in batch)
-            )
+        await self._connection.publish(batch)
 
     async def announce(self, status: str) -> None:
-        """Publish the service's status, retained."""
-        with _explained():
-            await self._client.publish(self._status_topic, status, qos=1, retain=True)
+        """Publish the service's status, retained.
+
+        Raises:
+            SessionError: the session was lost.
+        """
+        await self._connection.publish([Outgoing(self._status_topic, status.encode(), retain=True)])
 
     async def subscribe(self) -> None:
         """Ask for readings.
@@ -85,18 +56,20 @@ class Session:
         Raises:
             SessionError: the broker refuses a filter.
         """
-        with _explained():
-            for topic in (*self._filters, topics.SYNC_FILTER):
-                for code in await self._client.subscribe(topic, qos=self._qos):
-                    if (code if isinstance(code, int) else code.value) >= _REFUSED:
-                        raise SessionError(f"the broker refuses the subscription to {topic} ({code})")
-            # Refused or unknown here means only that this count can't be watched.
-            await self._client.subscribe(_DROPPED_TOPIC, qos=0)
+        for topic in self._filters:
+            code = await self._connection.subscribe(topic, self._qos)
+            if code >= _REFUSED:
+                raise SessionError(f"the broker refuses the subscription to {topic} (reason code {code})")
+        # Refused or unknown here means only that this count can't be watched.
+        await self._connection.subscribe(_DROPPED_TOPIC, 0)
 
     async def unsubscribe(self) -> None:
-        """Ask for no more readings."""
-        with _explained():
-            await self._client.unsubscribe([*self._filters, topics.SYNC_FILTER])
+        """Ask for no more readings.
+
+        Raises:
+            SessionError: the session was lost.
+        """
+        await self._connection.unsubscribe(self._filters)
 
     async def lost(self) -> Never:
         """Wait until the session is lost.
@@ -104,10 +77,7 @@ class Session:
         Raises:
             SessionError: it was.
         """
-        with _explained():
-            async for _ in self._client.messages:
-                pass
-        raise SessionError("the connection was closed")
+        await self._connection.lost()
 
 
 class Broker:
@@ -140,18 +110,27 @@ class Broker:
             ConfigError: a file can't be read.
         """
         self._settings = settings
-        self._host = host
-        self._port = port
-        self._password = settings.password()
-        self._tls = _tls_context(settings)
+        self._link = Link(
+            host=host,
+            port=port,
+            client_id=settings.client_id,
+            username=settings.username,
+            password=settings.password(),
+            tls=_tls_context(settings),
+            keepalive_s=_KEEPALIVE_S,
+            timeout_s=_TIMEOUT_S,
+            will=Outgoing(topics.status(settings.client_id), b"offline", retain=True),
+        )
+        self._mqtt_5 = mqtt_5
         self._receive = receive
         self._dropped = dropped
-        self._version = aiomqtt.ProtocolVersion.V5 if mqtt_5 else aiomqtt.ProtocolVersion.V311
+        # Only the client that is used is imported.
+        self._connect = cast("Connect", import_module(f"streamer.mqtt.by_{settings.mqtt_client}").connect)
 
     @property
     def address(self) -> str:
         """Host and port, for people."""
-        return f"{self._host}:{self._port}"
+        return f"{self._link.host}:{self._link.port}"
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
@@ -160,88 +139,35 @@ class Broker:
         Raises:
             SessionError: it cannot be had, or was lost inside the context.
         """
-        client = self._client()
-        try:
-            await client.__aenter__()
-        except aiomqtt.MqttError as error:
-            if self._version is aiomqtt.ProtocolVersion.V5 and _code(error) in _UNSUPPORTED_VERSION:
-                logger.info("broker at %s does not speak MQTT 5; using 3.1.1", self.address)
-                self._version = aiomqtt.ProtocolVersion.V311
-                async with self.session() as session:
-                    yield session
-                return
-            raise SessionError(str(error)) from error
-        except OSError as error:
-            raise SessionError(str(error)) from error
-        try:
-            session = Session(client, self._settings)
+        async with self._connection() as connection:
+            session = Session(connection, self._settings)
             await session.subscribe()
             await session.announce("online")
             yield session
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        opening = self._connect(self._link, self._mqtt_5, self._take)
+        try:
+            connection = await opening.__aenter__()
+        except UnsupportedVersionError as error:
+            if not self._mqtt_5:
+                raise
+            logger.info("broker at %s does not speak MQTT 5 (%s); trying 3.1.1", self.address, error)
+            opening = self._connect(self._link, False, self._take)  # noqa: FBT003 # a `Connect`
+            connection = await opening.__aenter__()
+            self._mqtt_5 = False
+        try:
+            yield connection
         finally:
-            # What a lost connection has to say at its end has been said already.
-            with suppress(aiomqtt.MqttError):
-                await client.__aexit__(None, None, None)
+            await opening.__aexit__(None, None, None)
 
-    def _client(self) -> aiomqtt.Client:
-        settings = self._settings
-        client = aiomqtt.Client(
-            self._host,
-            self._port,
-            username=settings.username,
-            password=self._password,
-            identifier=settings.client_id,
-            protocol=self._version,
-            clean_session=True if self._version is aiomqtt.ProtocolVersion.V311 else None,
-            keepalive=_KEEPALIVE_S,
-            tls_context=self._tls,
-            # Nagle's algorithm would hold an event back until the broker acknowledges the one before: 40 ms.
-            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-            will=aiomqtt.Will(topics.status(settings.client_id), b"offline", qos=1, retain=True),
-            # A factory serves where the client expects a class: it is only called.
-            queue_type=cast("type[asyncio.Queue[aiomqtt.Message]]", lambda maxsize=0: _Forward(self._take)),  # noqa: ARG005
-        )
-        # Publications are gathered by the hundred; that is no sign of trouble.
-        client.pending_calls_threshold = 10_000
-        return client
-
-    def _take(self, message: aiomqtt.Message) -> None:
-        topic, payload = message.topic.value, message.payload
-        if topic == _DROPPED_TOPIC:
+    def _take(self, arrival: Arrival) -> None:
+        if arrival.message.topic == _DROPPED_TOPIC:
             with suppress(ValueError):
-                self._dropped(int(payload))
-            return
-        content_type = getattr(message.properties, "ContentType", None)
-        arrival = Message(topic, payload, content_type)
-        self._receive(Arrival(arrival, time.time_ns(), message.qos))
-
-
-class _Forward(asyncio.Queue[aiomqtt.Message]):
-    """In the client's place for a queue: hands each message on at once."""
-
-    def __init__(self, take: Callable[[aiomqtt.Message], None]) -> None:
-        super().__init__()
-        self._hand_on = take
-
-    def put_nowait(self, item: aiomqtt.Message) -> None:
-        self._hand_on(item)
-
-
-class _explained:  # noqa: N801 - reads as the statement it stands for
-    """Turns the client's exceptions into SessionError."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, aiomqtt.MqttError):
-            raise SessionError(str(error)) from error
-
-
-def _code(error: aiomqtt.MqttError) -> int | None:
-    code = getattr(error, "rc", None)
-    value = getattr(code, "value", code)
-    return int(value) if isinstance(value, int) else None
+                self._dropped(int(arrival.message.payload))
+        else:
+            self._receive(arrival)
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -12,11 +13,21 @@ from streamer.wire.cbor_imu import decode_cbor, encode_cbor
 from streamer.wire.json_imu import decode_json, encode_json
 from streamer.wire.readings import MAX_READINGS
 
-__all__ = ["CONTENT_TYPES", "MAX_BYTES", "decode", "encode_cbor", "encode_json"]
+__all__ = ["CONTENT_TYPES", "MAX_BYTES", "Message", "decode", "encode_cbor", "encode_json"]
 
 #: Bytes that one message may have. The longest legal one, 10,000 readings of both sensors, takes 480 kB as float64
 #: and 1.2 MB as JSON of all digits, which has to be cut in two.
 MAX_BYTES: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One MQTT message: its topic names the device, its content type (MQTT 5) the format."""
+
+    topic: str
+    payload: bytes
+    content_type: str | None = None
+
 
 #: MQTT 5 content type of each format.
 CONTENT_TYPES: Final = {"json": "application/json", "cbor": "application/cbor"}

@@ -100,13 +100,14 @@ def labelled_hits(recording: Recording, windows: list[ActivityEvent]) -> list[bo
     return hits
 
 
+@pytest.mark.parametrize("client", ["gmqtt", "aiomqtt"])
 def test_broker_killed_mid_replay_is_found_again_and_the_gap_is_stamped(
-    mosquitto: Mosquitto, start_service: Start
+    mosquitto: Mosquitto, start_service: Start, client: str
 ) -> None:
     #   readings  |--------------|        X        |--------------|
     #   broker    |--------------| killed |--------------------------
     #   events    [bout .........) gap             [bout .........
-    service = start_service("--publish", "windows")
+    service = start_service("--publish", "windows", "--mqtt-client", client)
     address = ("--broker", mosquitto.host, "--port", str(mosquitto.port))
     command = [str(BIN / "simulator"), "replay", "synthetic", *address, "--devices", "3", "--start", "now"]
     sender = subprocess.Popen(
@@ -206,8 +207,9 @@ def publish_garbage(mosquitto: Mosquitto, *, until: Callable[[], bool]) -> None:
     asyncio.run(send())
 
 
-def test_sigterm_ends_bouts_and_says_stopped(mosquitto: Mosquitto, start_service: Start) -> None:
-    service = start_service()
+@pytest.mark.parametrize("client", ["gmqtt", "aiomqtt"])
+def test_sigterm_ends_bouts_and_says_stopped(mosquitto: Mosquitto, start_service: Start, client: str) -> None:
+    service = start_service("--mqtt-client", client)
     replay(mosquitto, "synthetic", "--devices", "2", "--speed", "max", "--duration", "30", "--start", "now")
     wait_until(lambda: {e.type for e in service.events} >= {"start", "state"}, "bouts")
     assert service.stop(signal.SIGTERM) == 0
@@ -222,8 +224,9 @@ def test_sigterm_ends_bouts_and_says_stopped(mosquitto: Mosquitto, start_service
     assert retained == "har/service/har-stream/status stopped\n"
 
 
-def test_killed_service_is_announced_offline(mosquitto: Mosquitto, start_service: Start) -> None:
-    service = start_service()
+@pytest.mark.parametrize("client", ["gmqtt", "aiomqtt"])
+def test_killed_service_is_announced_offline(mosquitto: Mosquitto, start_service: Start, client: str) -> None:
+    service = start_service("--mqtt-client", client)
     service.kill()
     status = subprocess.run(
         ["mosquitto_sub", "-h", HOST, "-p", str(mosquitto.port), "-t", "har/service/+/status", "-W", "5", "-C", "1"],
@@ -272,13 +275,25 @@ def test_broker_that_drops_for_its_low_limits_is_told_of(
         service.kill()
 
 
-def test_broker_that_speaks_only_mqtt_3_is_used_all_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("client", ["gmqtt", "aiomqtt"])
+def test_broker_that_speaks_only_mqtt_3_is_used_all_the_same(tmp_path: Path, client: str) -> None:
     port = free_port()
     with_broker = HarStream(tmp_path, "--broker", "embedded", "--port", str(port), name="embedded")
     other = None
     try:
         with_broker.wait_ready()
-        other = HarStream(tmp_path, "--broker", HOST, "--port", str(port), "--client-id", "other", name="other")
+        other = HarStream(
+            tmp_path,
+            "--broker",
+            HOST,
+            "--port",
+            str(port),
+            "--client-id",
+            "other",
+            "--mqtt-client",
+            client,
+            name="other",
+        )
         other.wait_ready()
         assert "3.1.1" in other.log
         simulator("synthetic", "--port", str(port), "--speed", "max", "--duration", "20")

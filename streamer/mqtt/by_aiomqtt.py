@@ -1,0 +1,126 @@
+"""Connections by aiomqtt, the maintained name of asyncio-mqtt.
+
+Its own queue is bypassed: it wants a task per message and, when bounded, drops the newest message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Final, Never, cast
+
+import aiomqtt
+
+from streamer.ingress import Arrival
+from streamer.mqtt.connection import Link, Outgoing, SessionError, UnsupportedVersionError
+from streamer.wire.payload import Message
+
+#: MQTT 5 reason code and MQTT 3.1.1 return code: the broker does not speak this version.
+_UNSUPPORTED_VERSION: Final = frozenset({132, 1})
+
+
+@asynccontextmanager
+async def connect(link: Link, mqtt_5: bool, receive: Callable[[Arrival], None]) -> AsyncIterator[AiomqttConnection]:  # noqa: FBT001 # a `Connect`
+    """A connection for as long as the context lasts.
+
+    Raises:
+        SessionError: it cannot be had.
+        UnsupportedVersionError: not in this version of MQTT.
+    """
+    version = aiomqtt.ProtocolVersion.V5 if mqtt_5 else aiomqtt.ProtocolVersion.V311
+    client = aiomqtt.Client(
+        link.host,
+        link.port,
+        username=link.username,
+        password=link.password,
+        identifier=link.client_id,
+        protocol=version,
+        clean_session=None if mqtt_5 else True,
+        keepalive=link.keepalive_s,
+        timeout=link.timeout_s,
+        tls_context=link.tls,
+        # Nagle's algorithm would hold an event back until the broker acknowledges the one before: 40 ms.
+        socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+        will=aiomqtt.Will(link.will.topic, link.will.payload, qos=1, retain=True),
+        # A factory serves where the client expects a class: it is only called.
+        queue_type=cast("type[asyncio.Queue[aiomqtt.Message]]", lambda maxsize: _Forward(receive, maxsize)),
+    )
+    # Publications are gathered by the hundred; that is no sign of trouble.
+    client.pending_calls_threshold = 10_000
+    try:
+        await client.__aenter__()
+    except aiomqtt.MqttError as error:
+        if _code(error) in _UNSUPPORTED_VERSION:
+            raise UnsupportedVersionError(str(error)) from error
+        raise SessionError(str(error)) from error
+    except OSError as error:
+        raise SessionError(str(error)) from error
+    try:
+        yield AiomqttConnection(client)
+    finally:
+        # What a lost connection has to say at its end has been said already.
+        with suppress(aiomqtt.MqttError):
+            await client.__aexit__(None, None, None)
+
+
+class AiomqttConnection:
+    """See `Connection`."""
+
+    def __init__(self, client: aiomqtt.Client) -> None:
+        self._client = client
+
+    async def subscribe(self, topic: str, qos: int) -> int:
+        """See `Connection`."""
+        with _explained():
+            (code,) = await self._client.subscribe(topic, qos=qos)
+        return code if isinstance(code, int) else code.value
+
+    async def unsubscribe(self, topics: Sequence[str]) -> None:
+        """See `Connection`."""
+        with _explained():
+            await self._client.unsubscribe(list(topics))
+
+    async def publish(self, batch: Sequence[Outgoing]) -> None:
+        """See `Connection`."""
+        with _explained():
+            await asyncio.gather(*(self._client.publish(o.topic, o.payload, qos=1, retain=o.retain) for o in batch))
+
+    async def lost(self) -> Never:
+        """See `Connection`."""
+        with _explained():
+            async for _ in self._client.messages:
+                pass
+        raise SessionError("the connection was closed")
+
+
+class _Forward(asyncio.Queue[aiomqtt.Message]):
+    """In the client's place for a queue: hands each message on at once."""
+
+    def __init__(self, receive: Callable[[Arrival], None], maxsize: int) -> None:
+        super().__init__(maxsize)
+        self._receive = receive
+
+    def put_nowait(self, item: aiomqtt.Message) -> None:
+        content_type = getattr(item.properties, "ContentType", None)
+        message = Message(item.topic.value, item.payload, content_type)
+        self._receive(Arrival(message, time.time_ns(), item.qos))
+
+
+class _explained:  # noqa: N801 - reads as the statement it stands for
+    """Turns the client's exceptions into SessionError."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, aiomqtt.MqttError):
+            raise SessionError(str(error)) from error
+
+
+def _code(error: aiomqtt.MqttError) -> int | None:
+    code = getattr(error, "rc", None)
+    value = getattr(code, "value", code)
+    return int(value) if isinstance(value, int) else None

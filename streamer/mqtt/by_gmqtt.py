@@ -1,0 +1,180 @@
+"""Connections by gmqtt: a fifth of aiomqtt's cost per message, measured by tests/benchmarks/clients.py.
+
+Its own reconnecting is turned off, as the service has its own; it never gives up waiting for an answer by itself, so
+every wait here is bounded or raced against the connection's end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, Never
+
+import gmqtt
+from gmqtt.mqtt.constants import MQTTv50, MQTTv311
+from gmqtt.storage import PersistentStorage
+
+from streamer.ingress import Arrival
+from streamer.mqtt.connection import Link, Outgoing, SessionError, UnsupportedVersionError
+from streamer.wire.payload import Message
+
+_UNSUPPORTED_VERSION: Final = frozenset({132, 1})
+#: -1 means for ever and 0 still allows one; fewer failures than none there cannot be.
+_NEVER_RECONNECT: Final = {"reconnect_retries": -2}
+
+
+@asynccontextmanager
+async def connect(link: Link, mqtt_5: bool, receive: Callable[[Arrival], None]) -> AsyncIterator[GmqttConnection]:  # noqa: FBT001 # a `Connect`
+    """A connection for as long as the context lasts.
+
+    Raises:
+        SessionError: it cannot be had.
+        UnsupportedVersionError: not in this version of MQTT.
+    """
+    connection = GmqttConnection(link, receive)
+    await connection.open(mqtt_5=mqtt_5)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+class GmqttConnection:
+    """See `Connection`.
+
+    State: subscriptions waiting for their answer, publications waiting for theirs, and why the connection ended.
+    """
+
+    def __init__(self, link: Link, receive: Callable[[Arrival], None]) -> None:
+        self._link = link
+        self._receive = receive
+        self._unacknowledged = PersistentStorage()
+        self._answers: dict[int, asyncio.Future[int]] = {}
+        self._ended: asyncio.Future[Never] = asyncio.get_running_loop().create_future()
+        will = gmqtt.Message(link.will.topic, link.will.payload, qos=1, retain=True)
+        client = gmqtt.Client(link.client_id, will_message=will, persistent_storage=self._unacknowledged)
+        client.set_config(_NEVER_RECONNECT)
+        client.on_message = self._on_message
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_answer
+        client.on_unsubscribe = self._on_answer
+        if link.username is not None:
+            client.set_auth_credentials(link.username, link.password)
+        self._client = client
+
+    async def open(self, *, mqtt_5: bool) -> None:
+        """Connect.
+
+        Raises:
+            SessionError: it fails, or takes too long.
+            UnsupportedVersionError: not in this version of MQTT.
+        """
+        link = self._link
+        opening = self._client.connect(
+            link.host,
+            link.port,
+            ssl=link.tls or False,
+            keepalive=link.keepalive_s,
+            version=MQTTv50 if mqtt_5 else MQTTv311,
+        )
+        try:
+            await self._before_the_end(opening)
+        except gmqtt.MQTTConnectError as error:
+            await self.close()
+            text = str(error)
+            code = int(text.split()[1])
+            raise (UnsupportedVersionError if code in _UNSUPPORTED_VERSION else SessionError)(text) from error
+        except OSError as error:
+            raise SessionError(str(error)) from error
+        except SessionError as error:
+            await self.close()
+            if mqtt_5:
+                # Old brokers hang up on a version that they have never heard of.
+                raise UnsupportedVersionError(str(error)) from error
+            raise
+
+    async def close(self) -> None:
+        """Say goodbye, as far as anybody listens."""
+        if not self._ended.done():
+            self._ended.set_exception(SessionError("the connection was closed"))
+        # Whether or not somebody waits for the end, it has been said.
+        self._ended.exception()
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(self._link.timeout_s):
+                await self._client.disconnect()
+
+    async def subscribe(self, topic: str, qos: int) -> int:
+        """See `Connection`."""
+        return await self._answer_to(self._client.subscribe(topic, qos=qos))
+
+    async def unsubscribe(self, topics: Sequence[str]) -> None:
+        """See `Connection`."""
+        for topic in topics:
+            await self._answer_to(self._client.unsubscribe(topic))
+
+    async def publish(self, batch: Sequence[Outgoing]) -> None:
+        """See `Connection`."""
+        if not self._client.is_connected:
+            raise SessionError("the connection was closed")
+        for outgoing in batch:
+            self._client.publish(outgoing.topic, outgoing.payload, qos=1, retain=outgoing.retain)
+        await self._before_the_end(self._unacknowledged.wait_empty())
+
+    async def lost(self) -> Never:
+        """See `Connection`."""
+        await asyncio.shield(self._ended)
+        raise SessionError("the connection was closed")
+
+    async def _answer_to(self, message_id: int) -> int:
+        future = self._answers.setdefault(message_id, asyncio.get_running_loop().create_future())
+        try:
+            await self._before_the_end(asyncio.wait_for(asyncio.shield(future), self._link.timeout_s))
+        finally:
+            self._answers.pop(message_id, None)
+        return future.result()
+
+    async def _before_the_end(self, waiting: Coroutine[Any, Any, Any]) -> None:
+        """Wait for something, unless the connection ends first or nothing comes in time."""
+        task = asyncio.ensure_future(waiting)
+        try:
+            await asyncio.wait({task, self._ended}, timeout=self._link.timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                task.result()
+            elif self._ended.done():
+                self._ended.result()
+            else:
+                raise SessionError(f"no answer within {self._link.timeout_s:g} s")
+        except TimeoutError as error:
+            raise SessionError(f"no answer within {self._link.timeout_s:g} s") from error
+        finally:
+            task.cancel()
+
+    def _on_message(
+        self, _client: gmqtt.Client, topic: str | bytes, payload: bytes, qos: int, properties: Mapping[str, Any]
+    ) -> int:
+        name = topic if isinstance(topic, str) else topic.decode("utf-8", "replace")
+        content_type = properties.get("content_type")
+        try:
+            self._receive(
+                Arrival(Message(name, payload, content_type[0] if content_type else None), time.time_ns(), qos)
+            )
+        except Exception as error:  # noqa: BLE001 # the library would log it and go on; a fault of ours ends the service
+            self._end(error)
+        return 0
+
+    def _on_answer(self, _client: gmqtt.Client, message_id: int, codes: Sequence[int], *_properties: object) -> None:
+        future = self._answers.setdefault(message_id, asyncio.get_running_loop().create_future())
+        if not future.done():
+            future.set_result(codes[0] if codes else 0)
+
+    def _on_disconnect(self, _client: gmqtt.Client, packet: object, *_: object) -> None:
+        # MQTT 5 brokers say why, in the packet's first byte; a broken connection brings none.
+        reason = f" (reason code {packet[0]})" if isinstance(packet, bytes) and packet else ""
+        self._end(SessionError(f"the connection was closed{reason}"))
+
+    def _end(self, error: Exception) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(error)
+            self._ended.exception()

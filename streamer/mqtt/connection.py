@@ -1,0 +1,91 @@
+"""What the service asks of an MQTT client library, and nothing more."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Never, Protocol
+
+from streamer.errors import HarError
+from streamer.ingress import Arrival
+
+
+class SessionError(HarError):
+    """The session cannot be had or was lost; another may be tried."""
+
+
+class UnsupportedVersionError(SessionError):
+    """The broker does not speak the version of MQTT that was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One publication.
+
+    Attributes:
+        topic, payload, retain: as in MQTT.
+        caused_ns: when the message that led to it arrived, None where nothing did.
+    """
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+    caused_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """Where and as whom to connect; `will` is published, retained, when the connection breaks."""
+
+    host: str
+    port: int
+    client_id: str
+    username: str | None
+    password: str | None
+    tls: ssl.SSLContext | None
+    keepalive_s: int
+    timeout_s: float
+    will: Outgoing
+
+
+class Connection(Protocol):
+    """An open connection. Its messages go to the function that it was opened with, in their order of arrival."""
+
+    async def subscribe(self, topic: str, qos: int) -> int:
+        """The broker's answer to a subscription; 128 and above say no.
+
+        Raises:
+            SessionError: the connection was lost, or there is no answer.
+        """
+        ...
+
+    async def unsubscribe(self, topics: Sequence[str]) -> None:
+        """Ask for no more messages of these filters.
+
+        Raises:
+            SessionError: the connection was lost.
+        """
+        ...
+
+    async def publish(self, batch: Sequence[Outgoing]) -> None:
+        """Publish all at QoS 1; return when the broker has acknowledged them.
+
+        Raises:
+            SessionError: the connection was lost; some of the batch may have been published.
+        """
+        ...
+
+    async def lost(self) -> Never:
+        """Wait until the connection is lost.
+
+        Raises:
+            SessionError: it was.
+        """
+        ...
+
+
+#: Opens a connection for the duration of a context: link, whether MQTT 5 is spoken, and what takes the messages.
+#: Raises SessionError when it cannot be had, UnsupportedVersionError when another version may do.
+Connect = Callable[[Link, bool, Callable[[Arrival], None]], AbstractAsyncContextManager[Connection]]
