@@ -18,11 +18,11 @@ import pytest
 from streamer import cli
 from streamer.bundle import Smoothing
 from streamer.config import Settings
-from streamer.recognizer import Message, Recognizer
+from streamer.recognizer import Recognizer
 from streamer.recording import Recording, write_csv
 from streamer.wire import topics
 from streamer.wire.events import ActivityEvent
-from streamer.wire.payload import encode_json
+from streamer.wire.payload import Message, encode_json
 from tests.bundles import POSTURE_SPEC, START_NS, make_bundle
 from tests.motion import MS, SECOND, Feed, joined, messages, still
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.ingress import Arrival, Ingress
-from streamer.recognizer import Message
+from streamer.wire.payload import Message
 
 
 def arrival(name: str, size: int = 1, *, qos: int = 0) -> Arrival:

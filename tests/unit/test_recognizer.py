@@ -21,11 +21,11 @@ from streamer.classifier import Classifier
 from streamer.errors import ConfigError, RejectReason
 from streamer.imu import ImuBatch
 from streamer.preprocessing.pipeline import windows_of
-from streamer.recognizer import Message, Recognizer, Result
+from streamer.recognizer import Recognizer, Result
 from streamer.watches import PROBATION_READINGS, Limits
 from streamer.wire import topics
 from streamer.wire.events import ActivityEvent, encode_event
-from streamer.wire.payload import encode_cbor, encode_json
+from streamer.wire.payload import Message, encode_cbor, encode_json
 from tests.bundles import POSTURE_SPEC, START_NS, make_bundle, mean_softmax
 from tests.motion import MS, SECOND, Feed, feeds, interleaved, joined, messages, noise, rows, still, turns
 
@@ -135,9 +135,10 @@ FRESH_PROCESS: Final = """
 import json, sys
 from pathlib import Path
 from streamer.bundle import load_bundle
-from streamer.recognizer import Message, Recognizer
+from streamer.recognizer import Recognizer
 from streamer.watches import Limits
 from streamer.wire.events import encode_event
+from streamer.wire.payload import Message
 
 job = json.load(sys.stdin)
 recognizer = Recognizer(load_bundle(Path(job["bundle"])), limits=Limits(), every_window=True)
