@@ -8,12 +8,10 @@ grouped into calls.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,90 +23,18 @@ from streamer.imu import ImuBatch
 from streamer.preprocessing.intake import SENSOR_SKEW_NS
 from streamer.preprocessing.pipeline import Preprocessor, Step, Windows, join_windows
 from streamer.preprocessing.slots import Slots
+from streamer.results import Counts, Result
 from streamer.tracking import ActivityTracker
+from streamer.watch_state import WatchNotes, decode_state, encode_state
 from streamer.watches import Limits, Watches
 from streamer.wire import topics
-from streamer.wire.events import ActivityEvent, Reason
+from streamer.wire.events import Reason
 from streamer.wire.payload import Message, decode
 
 #: Share of the declared least feed rate that is still taken: clocks are not exact.
 _RATE_TOLERANCE: Final = 0.9
 _FIRST_CAPACITY: Final = 64
-STATE_SCHEMA: Final = 1
-
-
-@dataclass(slots=True)
-class Counts:
-    """What happened in one call, besides the events.
-
-    Attributes:
-        messages, readings: accepted.
-        rejects: refused messages by reason.
-        late, duplicate: readings dropped by their time; bridged: grid samples interpolated across a hole.
-        gaps: segments that ended at a hole too long to bridge.
-        missing_messages: jumps of the senders' message counters.
-        windows: classified.
-        unfit: windows and watches that the model can't take, by reason.
-        evicted: watches forgotten, by reason ("age", "capacity").
-        reject_examples: one explanation for each reason in `rejects`.
-    """
-
-    messages: int = 0
-    readings: int = 0
-    rejects: Counter[RejectReason] = field(default_factory=Counter)
-    late: int = 0
-    duplicate: int = 0
-    bridged: int = 0
-    gaps: int = 0
-    missing_messages: int = 0
-    windows: int = 0
-    unfit: Counter[Reason] = field(default_factory=Counter)
-    evicted: Counter[str] = field(default_factory=Counter)
-    reject_examples: dict[RejectReason, str] = field(default_factory=dict)
-
-    def reject(self, error: PayloadError) -> None:
-        """Count a refused message."""
-        self.rejects[error.reason] += 1
-        self.reject_examples.setdefault(error.reason, str(error))
-
-
-@dataclass(slots=True)
-class Result:
-    """Events in the order of their decision for each watch, and counts."""
-
-    events: list[ActivityEvent] = field(default_factory=list)
-    counts: Counts = field(default_factory=Counts)
-
-
-class WatchState(msgspec.Struct, frozen=True, kw_only=True):
-    """A watch's whole state: arrays by stage and name, as (dtype, shape, bytes)."""
-
-    schema: int
-    model_digest: str
-    device: str
-    stages: dict[str, dict[str, tuple[str, tuple[int, ...], bytes]]]
-
-
-class Session(Slots):
-    """What belongs to a watch and to no other stage.
-
-    State: the last message counter, the first reading's time, and why the watch is unfit for the model.
-    """
-
-    ARRAYS = ("seq", "first_ns", "unfit")
-    REASONS: Final[tuple[Reason, ...]] = ("sensor_missing", "feed_rate")
-    FIT: Final = -1
-
-    def __init__(self, capacity: int) -> None:
-        self.seq = np.full(capacity, -1, np.int64)
-        self.first_ns = np.zeros(capacity, np.int64)
-        self.unfit = np.full(capacity, self.FIT, np.int64)
-
-    def reset(self, slot: int) -> None:
-        """Forget a slot."""
-        self.seq[slot] = -1
-        self.first_ns[slot] = 0
-        self.unfit[slot] = self.FIT
+_LONGEST_LOSS: Final = 1_000_000
 
 
 class Recognizer:
@@ -153,13 +79,13 @@ class Recognizer:
         )
         self._tracker = ActivityTracker(len(bundle.labels), bundle.manifest.smoothing, capacity=capacity)
         self._bouts = BoutLog(bundle, self._tracker, self.watches.names, capacity=capacity, every_window=every_window)
-        self._session = Session(capacity)
+        self._notes = WatchNotes(capacity)
         self._slowest_feed_hz = _RATE_TOLERANCE * bundle.manifest.min_feed_rate_hz
         self._stages: dict[str, Slots] = {
             **self._preprocessor.stages,
             "track": self._tracker,
             "bout": self._bouts,
-            "session": self._session,
+            "notes": self._notes,
         }
 
     def process(self, messages: Sequence[Message], now_ns: int) -> Result:
@@ -208,12 +134,8 @@ class Recognizer:
         slot = self.watches.slot_of(device_id)
         if slot is None:
             return None
-        stages = {
-            stage: {name: (a.dtype.str, a.shape, a.tobytes()) for name, a in slots.export_slot(slot).items()}
-            for stage, slots in self._stages.items()
-        }
-        state = WatchState(schema=STATE_SCHEMA, model_digest=self.bundle.digest, device=device_id, stages=stages)
-        return msgspec.msgpack.encode(state)
+        stages = {stage: slots.export_slot(slot) for stage, slots in self._stages.items()}
+        return encode_state(device_id, self.bundle.digest, stages)
 
     def import_watch(self, data: bytes, now_ns: int) -> None:
         """Follow a watch from an exported state, in place of what was known of it.
@@ -221,32 +143,17 @@ class Recognizer:
         Raises:
             ConfigError: the state is damaged, of another layout or of another bundle, or there is no room for a watch.
         """
-        try:
-            state = msgspec.msgpack.decode(data, type=WatchState)
-        except msgspec.DecodeError as error:
-            raise ConfigError(f"watch state: {error}") from error
-        if (state.schema, state.model_digest) != (STATE_SCHEMA, self.bundle.digest):
-            raise ConfigError(
-                f"state of watch {state.device}: schema {state.schema}, bundle {state.model_digest}; "
-                f"expected schema {STATE_SCHEMA}, bundle {self.bundle.digest}"
-            )
-        try:
-            stages = {
-                stage: {n: np.frombuffer(raw, dtype).reshape(shape) for n, (dtype, shape, raw) in arrays.items()}
-                for stage, arrays in state.stages.items()
-            }
-        except (ValueError, TypeError) as error:
-            raise ConfigError(f"state of watch {state.device}: {error}") from error
+        device, stages = decode_state(data, self.bundle.digest)
         expected = {stage: slots.export_slot(0).keys() for stage, slots in self._stages.items()}
         if {stage: arrays.keys() for stage, arrays in stages.items()} != expected:
-            raise ConfigError(f"state of watch {state.device}: lacks a stage's state; expected one of this release")
-        slot = self.watches.heard(state.device, now_ns)
+            raise ConfigError(f"state of watch {device}: lacks a stage's state; expected one of this release")
+        slot = self.watches.heard(device, now_ns)
         if slot is None:
             if not self.watches.room_for_one:
                 raise ConfigError(
-                    f"state of watch {state.device}: {len(self.watches)} watches are followed; expected room for one"
+                    f"state of watch {device}: {len(self.watches)} watches are followed; expected room for one"
                 )
-            slot = self._new_slot(state.device, now_ns)
+            slot = self._new_slot(device, now_ns)
         for stage, slots in self._stages.items():
             slots.import_slot(slot, stages[stage])
 
@@ -276,7 +183,7 @@ class Recognizer:
                     rounds, last_round = [], {}
                     self._evict(self.watches.longest_unheard(), "capacity", result)
                 slot = self._new_slot(arrived.device_id, now_ns)
-                self._session.first_ns[slot] = held[0].t_ns[0]
+                self._notes.first_ns[slot] = held[0].t_ns[0]
                 ready = held
             for batch in ready:
                 self._count(slot, batch, result.counts)
@@ -295,10 +202,11 @@ class Recognizer:
         counts.messages += 1
         counts.readings += len(batch)
         if batch.seq is not None:
-            expected = int(self._session.seq[slot]) + 1
-            if batch.seq > expected > 0:
+            expected = int(self._notes.seq[slot]) + 1
+            # A longer jump is a counter that started anew, not a million lost messages.
+            if expected > 0 and 0 < batch.seq - expected < _LONGEST_LOSS:
                 counts.missing_messages += batch.seq - expected
-            self._session.seq[slot] = batch.seq
+            self._notes.seq[slot] = batch.seq
 
     def _run(self, rounds: Sequence[dict[int, list[ImuBatch]]], result: Result) -> None:
         work: list[_Work] = []
@@ -339,25 +247,25 @@ class Recognizer:
                 for slot, start_ns in zip(item.slow.slots.tolist(), item.slow.start_ns.tolist(), strict=True):
                     self._unfit(slot, "feed_rate", start_ns, start_ns + self.bundle.spec.window_ns, result)
             for slot in item.missing:
-                onset_ns = self._bouts.latest_end_ns(slot, default=int(self._session.first_ns[slot]))
+                onset_ns = self._bouts.latest_end_ns(slot, default=int(self._notes.first_ns[slot]))
                 self._unfit(slot, "sensor_missing", onset_ns, onset_ns + SENSOR_SKEW_NS, result)
             for slot, gap_ns in zip(item.closed.tolist(), item.gap_ns.tolist(), strict=True):
                 result.events += self._bouts.end_at_gap(slot, gap_ns)
                 self._tracker.reset(slot)
-                self._session.unfit[slot] = Session.FIT
+                self._notes.unfit[slot] = WatchNotes.FIT
         self._mark("track")
 
     def _follow(self, windows: Windows, probabilities: NDArray[np.float32], result: Result) -> None:
         for rows in _one_each(windows.slots):
             mine = windows[rows]
-            self._session.unfit[mine.slots] = Session.FIT
+            self._notes.unfit[mine.slots] = WatchNotes.FIT
             tracked = self._tracker.update(mine.slots, probabilities[rows], mine.start_ns)
             result.events += self._bouts.of_windows(mine, probabilities[rows], tracked)
 
     def _unfit(self, slot: int, reason: Reason, onset_ns: int, decided_ns: int, result: Result) -> None:
         result.counts.unfit[reason] += 1
-        if self._session.unfit[slot] != Session.REASONS.index(reason):
-            self._session.unfit[slot] = Session.REASONS.index(reason)
+        if self._notes.unfit[slot] != WatchNotes.REASONS.index(reason):
+            self._notes.unfit[slot] = WatchNotes.REASONS.index(reason)
             result.events += self._bouts.start_unknown(slot, onset_ns, decided_ns, reason)
 
     def _tick(self, now_ns: int, result: Result) -> None:
@@ -372,7 +280,7 @@ class Recognizer:
     def _end_bout(self, slot: int, reason: Reason, result: Result) -> None:
         result.events += self._bouts.end(slot, reason)
         self._tracker.reset(slot)
-        self._session.unfit[slot] = Session.FIT
+        self._notes.unfit[slot] = WatchNotes.FIT
 
     def _evict(self, device_id: str, cause: str, result: Result) -> None:
         slot = self.watches.slot_of(device_id)

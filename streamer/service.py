@@ -22,7 +22,8 @@ from streamer.errors import HarError, RejectReason
 from streamer.ingress import Arrival, Ingress
 from streamer.metrics import EvictionReason, Metrics, Stage
 from streamer.mqtt.connection import Outgoing, SessionError
-from streamer.recognizer import Recognizer, Result
+from streamer.recognizer import Recognizer
+from streamer.results import Result
 from streamer.session import Broker, Session
 from streamer.wire import topics
 from streamer.wire.events import ActivityEvent, encode_event

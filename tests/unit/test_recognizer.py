@@ -21,7 +21,8 @@ from streamer.classifier import Classifier
 from streamer.errors import ConfigError, RejectReason
 from streamer.imu import ImuBatch
 from streamer.preprocessing.pipeline import windows_of
-from streamer.recognizer import Recognizer, Result
+from streamer.recognizer import Recognizer
+from streamer.results import Result
 from streamer.watches import PROBATION_READINGS, Limits
 from streamer.wire import topics
 from streamer.wire.events import ActivityEvent, encode_event

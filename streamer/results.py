@@ -1,0 +1,52 @@
+"""What one call of the recognizer gives back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from streamer.errors import PayloadError, RejectReason
+from streamer.wire.events import ActivityEvent, Reason
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened in one call, besides the events.
+
+    Attributes:
+        messages, readings: accepted.
+        rejects: refused messages by reason.
+        late, duplicate: readings dropped by their time; bridged: grid samples interpolated across a hole.
+        gaps: segments that ended at a hole too long to bridge.
+        missing_messages: jumps of the senders' message counters.
+        windows: classified.
+        unfit: windows and watches that the model can't take, by reason.
+        evicted: watches forgotten, by reason ("age", "capacity").
+        reject_examples: one explanation for each reason in `rejects`.
+    """
+
+    messages: int = 0
+    readings: int = 0
+    rejects: Counter[RejectReason] = field(default_factory=Counter)
+    late: int = 0
+    duplicate: int = 0
+    bridged: int = 0
+    gaps: int = 0
+    missing_messages: int = 0
+    windows: int = 0
+    unfit: Counter[Reason] = field(default_factory=Counter)
+    evicted: Counter[str] = field(default_factory=Counter)
+    reject_examples: dict[RejectReason, str] = field(default_factory=dict)
+
+    def reject(self, error: PayloadError) -> None:
+        """Count a refused message."""
+        self.rejects[error.reason] += 1
+        self.reject_examples.setdefault(error.reason, str(error))
+
+
+@dataclass(slots=True)
+class Result:
+    """Events in the order of their decision for each watch, and counts."""
+
+    events: list[ActivityEvent] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)
