@@ -164,6 +164,13 @@ def test_readings_sent_twice_change_nothing_and_are_counted(spec: PreprocessingS
     assert preprocessor.intake.take_counts().duplicate == len(used) * len(feed.repeats)
 
 
+def test_first_of_two_readings_of_one_time_counts() -> None:
+    batch, other = noise(200), noise(200, seed=1)
+    twice = joined(batch, ImuBatch("wrist", batch.t_ns, other.acc, other.gyro))
+    mixed = rows(twice, np.arange(400).reshape(2, 200).T.ravel())
+    assert outcomes(live(BOTH_SENSORS, messages([mixed], [33]))) == outcomes(live(BOTH_SENSORS, [batch]))
+
+
 def test_readings_out_of_order_within_the_lateness_are_put_in_order() -> None:
     in_order = noise(200)
     swapped = rows(in_order, np.arange(200).reshape(-1, 2)[:, ::-1].ravel())
@@ -244,6 +251,31 @@ def test_short_hole_is_bridged_counted_and_stamped() -> None:
     assert window0 == ("window", START_NS, lying, 16 / 20, 250 * MS)
     assert window1 == ("window", START_NS + 500 * MS, lying, 1.0, 0)
     assert preprocessor.aligner.take_counts().bridged == 4
+
+
+def test_one_lost_reading_is_a_hole_and_jitter_below_half_a_period_is_none() -> None:
+    batch = still("lying", 2.0)
+    lost = rows(batch, np.delete(np.arange(40), 5))
+    late = batch.t_ns.copy()
+    late[5] += 24 * MS
+    for readings, completeness, gap_ns in (
+        (lost, 19 / 20, 100 * MS),
+        (ImuBatch("wrist", late, batch.acc, batch.gyro), 1.0, 0),
+    ):
+        windows = windows_of([readings], POSTURE_SPEC)
+        assert (windows.completeness[0], windows.gap_ns[0]) == (completeness, gap_ns)
+
+
+def test_hole_is_stamped_where_it_was_though_the_median_comes_a_sample_late() -> None:
+    # sample    0 . . . 18 19 20 21 . . . 39
+    # readings  x x x x x  .  .  x  x x x x x
+    # window 0  [- - - - - o)                     one of 20 lies in the hole
+    # window 1                [o - - - - - - -)   and one
+    spec = msgspec.structs.replace(RAW, median_len=3)
+    for sizes in ([100], [1], [19, 2]):
+        batch = rows(still("lying", 2.5), np.delete(np.arange(50), [19, 20]))
+        found = outcomes(live(spec, messages([batch], sizes)))[0]
+        assert [(completeness, gap_ns) for *_, completeness, gap_ns in found] == [(19 / 20, 150 * MS)] * 2
 
 
 def test_windows_are_made_where_both_sensors_run() -> None:
@@ -398,6 +430,18 @@ def test_primed_filters_start_settled_and_zero_filters_settle_in_eight_seconds()
     assert body["zero"][:50].max() > 0.9
     assert body["zero"][: 5 * 50].max() > 0.001
     assert body["zero"][8 * 50 :].max() < 0.001
+
+
+def test_angular_rate_starts_with_its_drift_and_loses_it() -> None:
+    # What turns at the start may be a turn: the drift filter is never primed.
+    spec = msgspec.structs.replace(
+        RAW, rate_hz=50, channels=("gyro_x",), gyro_drift=LowPass(order=2, cutoff_hz=0.1), initial_state="primed"
+    )
+    batch = still("lying", 40.0, rate_hz=50.0)
+    turning = ImuBatch("wrist", batch.t_ns, batch.acc, np.full((len(batch), 3), 0.5))
+    gyro = signal(windows_of([turning], spec))[:, 0]
+    assert gyro[0] == pytest.approx(0.5, abs=1e-3)
+    assert np.abs(gyro[30 * 50 :]).max() < 1e-3
 
 
 def test_denser_windows_are_the_same_windows_with_more_between() -> None:

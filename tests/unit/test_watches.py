@@ -47,6 +47,14 @@ def test_invented_names_push_each_other_out_of_the_pool_and_nobody_else() -> Non
     assert [len(batch) for batch in held or []] == [1, PROBATION_READINGS - 1]
 
 
+def test_name_heard_of_again_stays_longer_in_the_pool() -> None:
+    watches = Watches(LIMITS, capacity=3)
+    for device in ("a", "b", "a", "c"):
+        assert watches.on_probation(readings(device, 1)) is None
+    held = watches.on_probation(readings("a", PROBATION_READINGS - 2))
+    assert [len(batch) for batch in held or []] == [1, 1, PROBATION_READINGS - 2]
+
+
 def test_watch_falls_silent_once_and_speaks_again() -> None:
     # second  0    1             30     31     40    70
     #         a    b             a!     b!     a     a!     ! falls silent
