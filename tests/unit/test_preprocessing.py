@@ -24,10 +24,11 @@ from tests.motion import MS, SECOND, Feed, feeds, interleaved, joined, messages,
 LATENESS_NS: Final = 100 * MS
 #: Every filter there is, both sensors.
 BOTH_SENSORS: Final = msgspec.structs.replace(UCI_HAR, window_len=32, hop_len=16, initial_state="primed")
-#: Another grid, the accelerometer alone, its channels out of order.
+#: Another grid, the accelerometer alone, its channels out of order, a hop that does not divide the window.
 ACC_ONLY: Final = msgspec.structs.replace(
     BOTH_SENSORS,
     rate_hz=20,
+    hop_len=13,
     median_len=1,
     noise=LowPass(order=3, cutoff_hz=8.0),
     channels=("body_acc_x", "gravity_x", "total_acc_z"),
@@ -191,6 +192,19 @@ def test_reading_later_than_the_lateness_is_counted_and_dropped() -> None:
         assert preprocessor.intake.take_counts().late == late
 
 
+def test_what_a_flush_released_stays_as_it_is() -> None:
+    batch = noise(202)
+    preprocessor = Preprocessor(BOTH_SENSORS, lateness_ns=LATENESS_NS)
+    early = rows(batch, np.delete(np.arange(200), 198))
+    steps = [*preprocessor.push([0], [early]), *preprocessor.flush([0])]
+    # Reading 198 is within the lateness still, but 199 has been released.
+    for number in (200, 198, 201):
+        steps += preprocessor.push([0], [batch[number : number + 1]])
+    steps += preprocessor.flush([0])
+    assert preprocessor.intake.take_counts().late == 1
+    assert outcomes(steps) == outcomes(live(BOTH_SENSORS, [rows(batch, np.delete(np.arange(202), 198))]))
+
+
 # Holes -------------------------------------------------------------------------------------------------------------
 
 
@@ -203,6 +217,11 @@ def test_windows_overlap_by_the_hop() -> None:
     assert (windows.start_ns - START_NS).tolist() == [0, 500 * MS, 1000 * MS]
     assert windows.samples.shape == (3, 20, 3)
     assert windows.samples[:, :, 2].min() == np.float32(STANDARD_GRAVITY)
+
+
+def test_hop_need_not_divide_the_window() -> None:
+    windows = windows_of([noise(60, rate_hz=20)], msgspec.structs.replace(POSTURE_SPEC, hop_len=7))
+    assert ((windows.start_ns - START_NS) // (50 * MS)).tolist() == [0, 7, 14, 21, 28, 35]
 
 
 def test_gap_restarts_filters_and_window() -> None:
@@ -251,6 +270,17 @@ def test_short_hole_is_bridged_counted_and_stamped() -> None:
     assert window0 == ("window", START_NS, lying, 16 / 20, 250 * MS)
     assert window1 == ("window", START_NS + 500 * MS, lying, 1.0, 0)
     assert preprocessor.aligner.take_counts().bridged == 4
+
+
+def test_hole_of_either_sensor_is_stamped() -> None:
+    spec = msgspec.structs.replace(POSTURE_SPEC, channels=("total_acc_x", "gyro_x"))
+    whole, lost = still("lying", 2.0), np.delete(np.arange(40), [7, 8])
+    for acc, gyro in ((lost, np.arange(40)), (np.arange(40), lost)):
+        one, other = rows(whole, acc), rows(whole, gyro)
+        streams = [ImuBatch("wrist", one.t_ns, one.acc, None), ImuBatch("wrist", other.t_ns, None, other.gyro)]
+        windows = windows_of(streams, spec)
+        assert windows.completeness.tolist() == [18 / 20, 1.0, 1.0]
+        assert windows.gap_ns.tolist() == [150 * MS, 0, 0]
 
 
 def test_one_lost_reading_is_a_hole_and_jitter_below_half_a_period_is_none() -> None:
