@@ -37,6 +37,21 @@ class PayloadFormat(StrEnum):
     CBOR = "cbor"
 
 
+class LoadFormat(StrEnum):
+    """How a load's readings are written."""
+
+    CBOR = "cbor"
+    JSON = "json"
+    SINGLE = "single"
+
+
+class Published(StrEnum):
+    """What the service publishes."""
+
+    CHANGES = "changes"
+    WINDOWS = "windows"
+
+
 class Summary(StrEnum):
     """How the summary is printed."""
 
@@ -140,6 +155,55 @@ def replay(
     else:
         print(", ".join(f"{name} {value}" for name, value in progress.summary().items()))
     if progress.interrupted:
+        raise typer.Exit(_INTERRUPTED)
+
+
+@app.command()
+def load(
+    devices: Annotated[int, typer.Option(min=1, max=999_999, help="how many watches")],
+    duration: Annotated[float, typer.Option(min=1, max=86_400, help="seconds of sending")],
+    rate: Annotated[int, typer.Option(min=1, max=1000, help="readings per second of each watch")] = 50,
+    batch: Annotated[int, typer.Option(min=1, max=10_000, help="readings per message")] = 50,
+    payload_format: Annotated[
+        LoadFormat, typer.Option("--format", help="of the payload; single: JSON with one reading per message")
+    ] = LoadFormat.CBOR,
+    broker: Annotated[str, typer.Option(help="MQTT broker's host")] = "localhost",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="and port")] = 1883,
+    username: Annotated[str | None, typer.Option(help="user name at the broker")] = None,
+    password_file: Annotated[Path | None, typer.Option(help="file that holds the password")] = None,
+    qos: Annotated[int, typer.Option(min=0, max=1, help="MQTT quality of service of readings")] = 0,
+    publish: Annotated[
+        Published, typer.Option(help="the service's --publish: which events to wait for")
+    ] = Published.CHANGES,
+    model: Annotated[str | None, typer.Option(help="the service's --model")] = None,
+    lateness: Annotated[float, typer.Option(min=0, max=60, help="the service's --lateness")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="of the motion")] = 0,
+    summary: Annotated[Summary, typer.Option(help="form of the report on standard output")] = Summary.TEXT,
+) -> None:
+    """Send as many watches as asked for, and report rate, latency and losses of a service's events."""
+    from simulator.load import LoadOptions, run_load
+    from simulator.session import Broker, read_password
+    from streamer.config import DEFAULT_MODEL
+
+    report = run_load(
+        Broker(broker, port, username, read_password(password_file), 1 if qos else 0),
+        LoadOptions(
+            devices=devices,
+            duration_s=duration,
+            rate_hz=rate,
+            batch=batch,
+            payload_format=payload_format.value,
+            published=publish.value,
+            model=model or DEFAULT_MODEL,
+            lateness_s=lateness,
+            seed=seed,
+        ),
+    )
+    if summary is Summary.JSON:
+        print(json.dumps(report.summary()))
+    else:
+        print("\n".join(f"{name:24}{value}" for name, value in report.summary().items()))
+    if report.interrupted:
         raise typer.Exit(_INTERRUPTED)
 
 

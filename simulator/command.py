@@ -21,7 +21,7 @@ from rich.progress import Progress as Bar
 from simulator.datasets.location import data_root
 from simulator.faults import parse_fault
 from simulator.replay import Format, Pacer, Progress, replay
-from simulator.session import Broker, open_session
+from simulator.session import Broker, open_session, read_password
 from simulator.sources import Selection, Split, load
 from simulator.watches import Copy, fleet, in_time_order
 from streamer.errors import ConfigError
@@ -64,7 +64,7 @@ def run_replay(options: ReplayOptions) -> Progress:
     speed = parse_speed(options.speed)
     faults = [parse_fault(text) for text in options.faults]
     selection = Selection(options.subject, options.split, options.devices, options.seed, options.rate_hz)
-    broker = Broker(options.host, options.port, options.username, _password(options), options.qos)
+    broker = Broker(options.host, options.port, options.username, read_password(options.password_file), options.qos)
     originals = load(options.source, data_root(), selection)
     start_ns = parse_start(options.start, time.time_ns(), options.preroll_s)
     watches = fleet(originals, devices=options.devices, start_ns=start_ns)
@@ -130,15 +130,6 @@ def parse_start(text: str, now_ns: int, preroll_s: float) -> int | None:
         moment = moment.replace(tzinfo=UTC)
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return (since.days * 86_400 + since.seconds) * _NANOSECONDS + since.microseconds * 1000
-
-
-def _password(options: ReplayOptions) -> str | None:
-    if options.password_file is None:
-        return None
-    try:
-        return options.password_file.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ConfigError(f"--password-file {options.password_file}: cannot be read ({error.strerror})") from error
 
 
 async def _until_signal(send: Callable[[], Coroutine[None, None, None]]) -> None:

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal
 
 import aiomqtt
@@ -22,7 +23,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from streamer.errors import HarError
+from streamer.errors import ConfigError, HarError
 from streamer.wire import topics
 
 _log = logging.getLogger(__name__)
@@ -50,6 +51,20 @@ class Broker:
     username: str | None = None
     password: str | None = None
     qos: Literal[0, 1] = 1
+
+
+def read_password(file: Path | None) -> str | None:
+    """The password in a file, None without one.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    if file is None:
+        return None
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError(f"--password-file {file}: cannot be read ({error.strerror})") from error
 
 
 class Session:
