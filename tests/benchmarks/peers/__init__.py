@@ -1,0 +1,1 @@
+"""What a user would otherwise write, run against har-stream under the same load."""
