@@ -185,7 +185,7 @@ def _examples(windows: LabelledWindows, bundle: ModelBundle) -> Figure:
             axes.plot(time_s, values, linewidth=0.8, label=channel)
         axes.set_title(bundle.labels[i], fontsize=9)
     handles, names = grid.flat[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=7)
+    figure.legend(handles, names, loc="outside upper center", ncols=len(names), fontsize=7)
     figure.supxlabel(f"s; acceleration in {bundle.spec.acc_unit}, angular rate in rad/s", fontsize=8)
     return figure
 
