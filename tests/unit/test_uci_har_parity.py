@@ -24,7 +24,11 @@ from streamer.preprocessing.spec import UCI_HAR, PreprocessingSpec
 
 #: The published names of the channels, in the spec's order.
 SIGNALS: Final = tuple(f"{kind}_{axis}" for kind in ("body_acc", "body_gyro", "total_acc") for axis in "xyz")
-FILES: Final = tuple(f"{signal}_{split}" for split in ("test", "train") for signal in SIGNALS)
+#: The files that float64 gives but for rounding; all others it gives to the last byte.
+TO_ROUNDING: Final = (
+    *(f"body_acc_{axis}_{split}" for split in ("test", "train") for axis in "xyz"),
+    *(f"body_gyro_{axis}_train" for axis in "xyz"),
+)
 T0_NS: Final = 1_500_000_000_000_000_000
 #: g to m/s² to g is not exact, so the published numbers come from the recordings' own numbers, unscaled.
 IN_G: Final = msgspec.structs.replace(UCI_HAR, acc_unit="m/s2")
@@ -124,7 +128,8 @@ def test_recordings_rebuild_the_official_files_whose_hash_float64_can_give(
             for row in csv.DictReader(file)
             if row["float64_second_order_sections_give_it"] == "yes"
         }
-    assert len(expected) == 9
+    assert {*expected, *TO_ROUNDING} == {f"{signal}_{split}" for split in ("test", "train") for signal in SIGNALS}
+    assert len(expected) == len(TO_ROUNDING) == 9
     found = {}
     for name in expected:
         text = published_form(official_column(name, official, filtered))
@@ -132,8 +137,8 @@ def test_recordings_rebuild_the_official_files_whose_hash_float64_can_give(
     assert found == expected
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_recordings_rebuild_every_published_number(
+@pytest.mark.parametrize("file", TO_ROUNDING)
+def test_recordings_rebuild_the_other_files_numbers(
     data_dir: Path, official: dict[str, list[Official]], filtered: dict[int, NDArray[np.float64]], file: str
 ) -> None:
     split = file.rpartition("_")[2]
@@ -150,13 +155,14 @@ def test_windows_of_readings_in_si_units_are_the_official_ones(
 ) -> None:
     # The official windows of a recording lie on a dozen phases of the hop, so only a hop of one meets them all.
     experiment, every_phase = 4, msgspec.structs.replace(UCI_HAR, hop_len=1)
-    recording = recordings[experiment]
+    recording = recordings[experiment][:8000]
     assert recording.acc is not None
     in_si = ImuBatch("watch", recording.t_ns, recording.acc * STANDARD_GRAVITY, recording.gyro)
     windows = windows_of([in_si], every_phase)
     assert windows.completeness.min() == 1.0
-    firsts = [window.first for split in official.values() for window in split if window.experiment == experiment]
-    assert len(firsts) > 100
+    starts = [window.first for split in official.values() for window in split if window.experiment == experiment]
+    firsts = [first for first in starts if first < len(windows)]
+    assert len(firsts) > 50
     np.testing.assert_array_equal(windows.start_ns[firsts], T0_NS + np.array(firsts) * UCI_HAR.period_ns)
     expected = np.stack([filtered[experiment][first : first + UCI_HAR.window_len] for first in firsts])
     np.testing.assert_allclose(windows.samples[firsts], expected, rtol=0, atol=1e-6)
