@@ -13,7 +13,7 @@ import time
 import uuid
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
@@ -30,8 +30,6 @@ from streamer.wire import topics
 
 _log = logging.getLogger(__name__)
 
-#: Messages share so many connections: a broker takes one packet at a time from each that has some.
-CONNECTIONS: Final = 8
 #: From the subscription to the first message, so that the beginning is no rush.
 _LEAD_NS: Final = NANOSECONDS // 2
 
@@ -52,7 +50,6 @@ class LoadOptions:
     model: str = DEFAULT_MODEL
     lateness_s: float = 0.1
     seed: int = 0
-    connections: int = CONNECTIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,31 +126,24 @@ def run_load(
         lateness_ns=round(options.lateness_s * NANOSECONDS),
     )
     joined = min(slots, fleet.joining_rounds * fleet.devices)
-    with ExitStack() as stack:
-        events = topics.output("+", TOPIC_KINDS[options.published])
-        listener = stack.enter_context(closing(Connection(broker, f"{name}-events", subscribe=events)))
-        connections = [
-            stack.enter_context(closing(Connection(broker, f"{name}-{i}")))
-            for i in range(min(options.connections, fleet.devices))
-        ]
+    events = topics.output("+", TOPIC_KINDS[options.published])
+    with closing(Connection(broker, name, subscribe=events)) as connection, _undisturbed():
         begin_ns, epoch_ns = time.monotonic_ns() + _LEAD_NS, time.time_ns() + _LEAD_NS
-        sender = Sender(fleet, motion, connections, epoch_ns, qos=broker.qos)
+        sender = Sender(fleet, motion, connection, epoch_ns, qos=broker.qos)
         tally = Tally(fleet, expected, options.published, epoch_ns)
-        exchange = Exchange(fleet, sender, tally, listener, begin_ns)
-        stack.enter_context(_undisturbed())
-        stack.enter_context(_stopped_by_signals(exchange.stop))
-        exchange.begin()
-        on_phase("begin")
-        cpu_s = time.process_time()
-        exchange.send_until(joined)
-        on_phase("joined")
-        messages_joining, joined_s = sender.messages, time.monotonic()
-        exchange.send_until(slots)
-        end_s = time.monotonic()
-        on_phase("end")
-        cpu_s = time.process_time() - cpu_s
-        exchange.settle()
-        on_phase("settled")
+        exchange = Exchange(fleet, sender, tally, connection, begin_ns)
+        with _stopped_by_signals(exchange.stop):
+            exchange.begin()
+            on_phase("begin")
+            cpu_s = time.process_time()
+            exchange.send_until(joined)
+            on_phase("joined")
+            messages_joining, joined_s = sender.messages, time.monotonic()
+            exchange.send_until(slots)
+            end_s, cpu_s = time.monotonic(), time.process_time() - cpu_s
+            on_phase("end")
+            exchange.settle()
+            on_phase("settled")
     if tally.came == 0 and tally.expected(sender.slot):
         _log.warning(
             "no event came; is a service running at this broker with --publish %s and --model %s?",

@@ -1,4 +1,4 @@
-"""The load generator's connections: MQTT 3.1.1, whose handshake paho does, and whose packets then go in bursts.
+"""The load generator's connection: MQTT 3.1.1, whose handshake paho does, and whose packets then go in bursts.
 
 A client library spends 20 to 40 us on a message; ten thousand messages a second leave 100 us for each in all, of which
 broker and service need most. Written as bytes that were laid out beforehand, a message costs about 1 us. What is lost

@@ -92,17 +92,15 @@ class Tally:
 
 
 class Sender:
-    """Copies what is due into the connections' buffers; a watch's messages all go over one connection.
+    """Copies what is due into the connection's buffer.
 
     State: the next slot, and how late each message was handed to the kernel.
     """
 
-    def __init__(
-        self, fleet: Fleet, motion: Motion, connections: Sequence[Connection], epoch_ns: int, *, qos: int
-    ) -> None:
+    def __init__(self, fleet: Fleet, motion: Motion, connection: Connection, epoch_ns: int, *, qos: int) -> None:
         self._fleet = fleet
         self._motion = motion
-        self.connections = connections
+        self._connection = connection
         self._qos = qos
         self._topics = [topics.imu(fleet.device(i)).encode() for i in range(fleet.devices)]
         self._phases_ns = [fleet.due_ns(i) for i in range(fleet.devices)]
@@ -116,14 +114,9 @@ class Sender:
         """Sent so far."""
         return len(self.lags_ms)
 
-    @property
-    def is_blocked(self) -> bool:
-        """Whether a connection has to be waited for: to take the last burst, or to acknowledge."""
-        return any(c.unsent or c.unacknowledged > MAX_UNACKNOWLEDGED for c in self.connections)
-
     def fill(self, now_ns: int, end: int) -> None:
         """Copy what is due by now, up to a slot and at most a burst."""
-        fleet, connections = self._fleet, self.connections
+        fleet, unsent = self._fleet, self._connection.unsent
         round_, device = divmod(self.slot, fleet.devices)
         for _ in range(min(_BURST, end - self.slot)):
             due_ns = round_ * fleet.period_ns + self._phases_ns[device]
@@ -131,9 +124,8 @@ class Sender:
                 break
             number = round_ - self._joins[device]
             if number >= 0:
-                connection = connections[device % len(connections)]
-                identifier = connection.next_identifier() if self._qos else b""
-                connection.unsent += self._motion.template(device % KINDS, number).stamped(
+                identifier = self._connection.next_identifier() if self._qos else b""
+                unsent += self._motion.template(device % KINDS, number).stamped(
                     self._topics[device], identifier, self._first_reading_ns + due_ns, FIRST_SEQ + number
                 )
                 self.lags_ms.append((now_ns - due_ns) / 1e6)
@@ -144,25 +136,25 @@ class Sender:
 
 
 class Exchange:
-    """Sends on schedule and listens, over all connections at once.
+    """Sends on schedule and listens.
 
     State: when the load began, and whether it is to stop.
     """
 
-    def __init__(self, fleet: Fleet, sender: Sender, tally: Tally, listener: Connection, begin_ns: int) -> None:
+    def __init__(self, fleet: Fleet, sender: Sender, tally: Tally, connection: Connection, begin_ns: int) -> None:
         """Nothing happens yet.
 
         Args:
             fleet: the schedule.
-            sender: with the connections to send on.
-            tally: counts what comes.
-            listener: the subscribed connection.
+            sender: fills the connection.
+            tally: counts what comes over it.
+            connection: subscribed to the events.
             begin_ns: monotonic time at which the load begins.
         """
         self._fleet = fleet
         self._sender = sender
         self._tally = tally
-        self._listener = listener
+        self._connection = connection
         self._begin_ns = begin_ns
         self.stopped = False
 
@@ -178,25 +170,26 @@ class Exchange:
         """Send what is due before a slot, when it is due, and return when the kernel has it all.
 
         Raises:
-            BrokerError: a connection is lost.
+            BrokerError: the connection is lost.
         """
-        sender = self._sender
-        while (sender.slot < end and not self.stopped) or any(c.unsent for c in sender.connections):
+        sender, connection = self._sender, self._connection
+        while connection.unsent or (sender.slot < end and not self.stopped):
             now_ns = self._now_ns()
-            if not sender.is_blocked and not self.stopped:
+            # Nothing new while the kernel has yet to take the last burst, so that lag is known when it is copied.
+            blocked = bool(connection.unsent) or connection.unacknowledged > MAX_UNACKNOWLEDGED
+            if not blocked and not self.stopped:
                 sender.fill(now_ns, end)
-                for connection in sender.connections:
-                    if connection.unsent:
-                        connection.send()
+            if connection.unsent:
+                connection.send()
             early_s = (self._fleet.due_ns(sender.slot) - now_ns) / 1e9
-            behind = early_s <= 0 and not sender.is_blocked
+            behind = early_s <= 0 and not blocked
             self._listen(0.0 if behind else min(max(early_s, _NAP_S), _LONGEST_SLEEP_S))
 
     def settle(self) -> None:
         """Wait for the events of what was sent, until all have come or none comes any more.
 
         Raises:
-            BrokerError: a connection is lost.
+            BrokerError: the connection is lost.
         """
         expected = self._tally.expected(self._sender.slot)
         quiet_since, came = time.monotonic(), self._tally.came
@@ -209,12 +202,9 @@ class Exchange:
         return time.monotonic_ns() - self._begin_ns
 
     def _listen(self, at_most_s: float) -> None:
-        connections = self._sender.connections
-        unsent = [c for c in connections if c.unsent]
-        readable, writable, _ = select.select([self._listener, *connections], unsent, [], at_most_s)
+        connection = self._connection
+        readable, _, _ = select.select([connection], [connection] if connection.unsent else [], [], at_most_s)
         now_ns = self._now_ns()
-        for connection in writable:
-            connection.send()
-        for connection in readable:
+        if readable:
             for payload in connection.receive():
                 self._tally.hear(payload, now_ns)
