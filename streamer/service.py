@@ -31,8 +31,9 @@ from streamer.wire.payload import MAX_BYTES
 
 logger = logging.getLogger(__name__)
 
-#: Messages per call: about 10 ms of work for one-second batches, so that the loop breathes in between.
-_MOST_MESSAGES: Final = 128
+#: One call's share, about 10 ms of work whether messages are batches or single readings, so that the loop breathes.
+_MOST_MESSAGES: Final = 1000
+_MOST_BYTES: Final = 200_000
 #: Least time from one call to the next. A call costs some 0.5 ms however little it does, so under load messages are
 #: gathered meanwhile; a message that comes after a pause is processed at once.
 _PACE_S: Final = 0.005
@@ -266,7 +267,7 @@ class Service:
                 # Also lets the session receive and publish between calls, however much is waiting.
                 await asyncio.sleep(max(called_s + _PACE_S - time.monotonic(), 0))
                 called_s = time.monotonic()
-                self._process(self._ingress.take(_MOST_MESSAGES))
+                self._process(self._ingress.take(_MOST_MESSAGES, most_bytes=_MOST_BYTES))
             if not len(self._ingress) and time.monotonic() - ticked_s >= _TICK_S:
                 ticked_s = time.monotonic()
                 self._clock.start()
