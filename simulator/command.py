@@ -28,6 +28,10 @@ from streamer.errors import ConfigError
 from streamer.imu import ImuBatch
 
 _NANOSECONDS: Final = 1_000_000_000
+_LIVE_BATCH_S: Final = 0.5
+#: Nobody waits for a reading of a replay at full speed. Sensors with messages of their own must not drift further apart
+#: than the service waits for the slower one, which is 10 s.
+_FASTEST_BATCH_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +72,9 @@ def run_replay(options: ReplayOptions) -> Progress:
     originals = load(options.source, data_root(), selection)
     start_ns = parse_start(options.start, time.time_ns(), options.preroll_s)
     watches = fleet(originals, devices=options.devices, start_ns=start_ns)
-    batches: Iterable[ImuBatch] = in_time_order(watches, options.batch)
+    batches: Iterable[ImuBatch] = in_time_order(
+        watches, options.batch, batch_s=_FASTEST_BATCH_S if speed is None else _LIVE_BATCH_S
+    )
     rng = np.random.default_rng(options.seed)
     for fault in faults:
         batches = fault(batches, rng)

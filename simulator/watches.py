@@ -97,15 +97,16 @@ def fleet(watches: Sequence[Watch], *, devices: int | None, start_ns: int | None
     return copies
 
 
-def in_time_order(watches: Sequence[Watch], readings: int | None) -> Iterator[ImuBatch]:
+def in_time_order(watches: Sequence[Watch], readings: int | None, *, batch_s: float = 0.5) -> Iterator[ImuBatch]:
     """The messages of all watches by the time of their last reading.
 
     Args:
         watches: who sends.
-        readings: per message; None for half a second's worth at each watch's nominal rate.
+        readings: per message; None for batch_s seconds' worth at each watch's nominal rate.
+        batch_s: see there.
     """
     streams = [
-        watch.messages(readings if readings is not None else max(1, round((watch.rate_hz or 20.0) / 2)))
+        watch.messages(readings if readings is not None else max(1, round((watch.rate_hz or 20.0) * batch_s)))
         for watch in watches
     ]
     return heapq.merge(*streams, key=lambda batch: int(batch.t_ns[-1]))
