@@ -45,10 +45,26 @@ def _run(ctx: typer.Context, config: Path | None, **options: Any) -> None:
             )
         return
     settings = load_settings(given, file=config)
+    if settings.workers > 1:
+        from streamer.workers import run_workers
+
+        run_workers(settings, _run_worker)
+    else:
+        _run_worker(settings, 0)
+
+
+def _run_worker(settings: Settings, worker: int) -> None:
+    """One process's whole life; several workers each begin here."""
     _log_to_stderr(settings.log_format)
     from streamer.runner import run_service
 
-    run_service(settings)
+    try:
+        run_service(settings, worker=worker)
+    except HarError as error:
+        if settings.workers == 1:
+            raise
+        typer.echo(f"har-stream worker {worker}: {error}", err=True)
+        raise SystemExit(2 if isinstance(error, ConfigError) else 1) from None
 
 
 def _with_settings(function: Callable[..., None]) -> Callable[..., None]:

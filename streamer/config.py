@@ -72,6 +72,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         3600.0
     )
     max_watches: Annotated[int, Meta(ge=1, le=1_000_000, description="Watches followed at once.")] = 20_000
+    workers: Annotated[
+        int,
+        Meta(ge=1, le=64, description="Processes that share the watches, each with a client id and HTTP port."),
+    ] = 1
     queue_bytes: Annotated[
         int, Meta(ge=1_000_000, description="Bytes of messages that may wait before the oldest is dropped.")
     ] = 64_000_000

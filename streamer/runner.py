@@ -29,8 +29,12 @@ _DEMO_PREROLL_S: Final = 20
 _DEMO_FAREWELL_S: Final = 5.0
 
 
-def run_service(settings: Settings) -> None:
+def run_service(settings: Settings, *, worker: int = 0) -> None:
     """Run until SIGTERM, Ctrl-C or the end of `duration`.
+
+    Args:
+        settings: where and how much.
+        worker: which of `settings.workers` processes this one is.
 
     Raises:
         ConfigError: something given can't be used.
@@ -51,10 +55,10 @@ def run_service(settings: Settings) -> None:
         mark=clock.mark,
     )
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:
-        runner.run(_run(settings, recognizer, metrics, clock))
+        runner.run(_run(settings, worker, recognizer, metrics, clock))
 
 
-async def _run(settings: Settings, recognizer: Recognizer, metrics: Metrics, clock: StageClock) -> None:
+async def _run(settings: Settings, worker: int, recognizer: Recognizer, metrics: Metrics, clock: StageClock) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -66,7 +70,9 @@ async def _run(settings: Settings, recognizer: Recognizer, metrics: Metrics, clo
             # The demonstration must not fail for a broker that runs already.
             port = await stack.enter_async_context(embedded_broker(port=0 if settings.demo else port))
             logger.info("embedded broker listens on 127.0.0.1:%d", port)
-        service = Service(settings, recognizer, metrics, clock, show=printer(settings.output), embedded=embedded)
+        service = Service(
+            settings, recognizer, metrics, clock, show=printer(settings.output), embedded=embedded, worker=worker
+        )
         http_port = await stack.enter_async_context(
             http_server(metrics.registry, service.unready, host=settings.http_host, port=settings.http_port)
         )

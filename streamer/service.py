@@ -28,6 +28,7 @@ from streamer.session import Broker, Session
 from streamer.wire import topics
 from streamer.wire.events import ActivityEvent, encode_event
 from streamer.wire.payload import MAX_BYTES
+from streamer.workers import is_own
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ class Service:
         *,
         show: Callable[[ActivityEvent], None],
         embedded: bool = False,
+        worker: int = 0,
     ) -> None:
         """Set up; nothing runs yet.
 
@@ -95,9 +97,11 @@ class Service:
             clock: whose `mark` the recognizer calls.
             show: takes each event as it is decided.
             embedded: the broker is the one inside this process.
+            worker: which of `settings.workers` processes this one is.
         """
         self._settings = settings
         self._embedded = embedded
+        self._worker = worker
         self._recognizer = recognizer
         self._metrics = metrics
         self._clock = clock
@@ -231,13 +235,22 @@ class Service:
             )
 
     def _receive(self, arrival: Arrival) -> None:
-        """Queue a message, unless its size alone refuses it: ten of those would push good ones out of the queue."""
-        size = len(arrival.message.payload)
+        """Queue a message, unless it is another worker's, or its size alone refuses it.
+
+        Ten messages of 10 MB would push good ones out of the queue.
+        """
+        topic, size = arrival.message.topic, len(arrival.message.payload)
+        if (
+            self._settings.workers > 1
+            and not topic.endswith("/sync")
+            and not is_own(topic, worker=self._worker, workers=self._settings.workers)
+        ):
+            return
         if size > MAX_BYTES:
             self._metrics.messages.inc()
             self._metrics.message_bytes.inc(size)
             self._metrics.rejects[RejectReason.OVERSIZE].inc()
-            self._log_rejects(1, f"{arrival.message.topic:.100}: {size} bytes; expected at most {MAX_BYTES}")
+            self._log_rejects(1, f"{topic:.100}: {size} bytes; expected at most {MAX_BYTES}")
         else:
             self._ingress.put(arrival)
 

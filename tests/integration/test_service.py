@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -305,3 +306,31 @@ def test_broker_that_speaks_only_mqtt_3_is_used_all_the_same(tmp_path: Path, cli
         with_broker.kill()
         if other is not None:
             other.kill()
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_two_workers_give_the_events_of_one(mosquitto: Mosquitto, start_service: Start) -> None:
+    alone = start_service("--publish", "windows")
+    together = start_service("--publish", "windows", "--client-id", "pair", "--workers", "2")
+    wait_until(lambda: together.log.count("subscribed") == 2, "both workers", within_s=30)
+    replay(mosquitto, "hapt", "--split", "test", "--speed", "max", "--format", "cbor", "--duration", "120")
+    assert alone.stop() == together.stop() == 0
+    assert len({event.device for event in alone.events}) == 19
+    expected, shared = ({e.id: e for e in service.events} for service in (alone, together))
+    assert shared == expected
+
+
+def test_failed_worker_ends_the_service() -> None:
+    # Its own port is free, the second worker's is not.
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1] - 1
+        command = [str(BIN / "har-stream"), "--broker", HOST, "--port", str(free_port()), "--workers", "2"]
+        done = subprocess.run(
+            [*command, "--http-port", str(port)], capture_output=True, text=True, timeout=30, check=False
+        )
+    assert done.returncode == 1
+    assert "har-stream worker 1: HTTP: cannot listen" in done.stderr
+    assert "worker-1 ended with status 2" in done.stderr
+    assert "Traceback" not in done.stderr

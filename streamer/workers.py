@@ -1,0 +1,86 @@
+"""Several processes for one fleet: each follows the watches whose names fall to it, and drops the rest unread.
+
+Wildcards cannot hash, and shared subscriptions spread one watch over their members, so every worker subscribes to
+everything. What is not its own costs a worker the client's share per message and a checksum, some 6 µs: with two
+workers about a tenth of a watch's cost, with eight most of it. A worker is a service of its own: its client id and its
+HTTP port are the settings' with its number added.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import zlib
+from collections.abc import Callable
+from multiprocessing.connection import wait
+
+import msgspec
+
+from streamer.config import EMBEDDED, Settings
+from streamer.errors import ConfigError, HarError
+
+
+class WorkerError(HarError):
+    """A worker ended by itself, so the others were stopped."""
+
+
+def is_own(topic: str, *, worker: int, workers: int) -> bool:
+    """Whether a topic's device falls to a worker: by a checksum of its name, the same everywhere and always.
+
+    >>> [is_own(f"har/v1/watch-{i}/imu", worker=0, workers=2) for i in range(4)]
+    [False, False, False, False]
+    """
+    device = topic.rsplit("/", 2)[-2:][0]
+    return zlib.crc32(device.encode()) % workers == worker
+
+
+def settings_of(settings: Settings, worker: int) -> Settings:
+    """The settings of one worker."""
+    return msgspec.structs.replace(
+        settings,
+        client_id=f"{settings.client_id}-{worker}",
+        http_port=settings.http_port + worker if settings.http_port else 0,
+    )
+
+
+def run_workers(settings: Settings, run_one: Callable[[Settings, int], None]) -> None:
+    """Run `settings.workers` processes until they are told to stop, or one ends by itself.
+
+    Args:
+        settings: the whole's.
+        run_one: what a worker does with its settings and number; must be importable in a fresh process.
+
+    Raises:
+        ConfigError: the settings and several workers exclude each other.
+        WorkerError: a worker failed.
+    """
+    if settings.demo or settings.broker == EMBEDDED:
+        raise ConfigError(f"workers is {settings.workers} with an embedded broker; expected a broker of its own, or 1")
+    spawn = multiprocessing.get_context("spawn")
+    processes = [
+        spawn.Process(
+            target=run_one, args=(settings_of(settings, number), number), name=f"worker-{number}", daemon=True
+        )
+        for number in range(settings.workers)
+    ]
+
+    def stop(*_signal: object) -> None:
+        for process in processes:
+            if process.is_alive():
+                process.terminate()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    for process in processes:
+        process.start()
+    alive = set(processes)
+    while alive:
+        wait([process.sentinel for process in alive])
+        ended = {process for process in alive if not process.is_alive()}
+        alive -= ended
+        if any(process.exitcode for process in ended):
+            # Half a fleet followed is worse than a restart by whoever watches over the service.
+            stop()
+    failed = [f"{process.name} ended with status {process.exitcode}" for process in processes if process.exitcode]
+    if failed:
+        raise WorkerError(", ".join(failed))
