@@ -106,7 +106,10 @@ def replay(
     ] = None,
     speed: Annotated[str, typer.Option(help="times real time, or max")] = "1",
     batch: Annotated[
-        int | None, typer.Option(min=1, max=10_000, help="readings per message; half a second's by default")
+        int | None,
+        typer.Option(
+            min=1, max=10_000, help="readings per message; by default those of half a second, of five at --speed max"
+        ),
     ] = None,
     payload_format: Annotated[PayloadFormat, typer.Option("--format", help="of the payload")] = PayloadFormat.JSON,
     qos: Annotated[int, typer.Option(min=0, max=1, help="MQTT quality of service")] = 1,
@@ -203,6 +206,11 @@ def load(
         print(json.dumps(report.summary()))
     else:
         print("\n".join(f"{name:24}{value}" for name, value in report.summary().items()))
+    if report.lost == report.expected > 0:
+        print(
+            f"simulator: no event came; is a service running at this broker with --publish {publish.value}?",
+            file=sys.stderr,
+        )
     if report.interrupted:
         raise typer.Exit(_INTERRUPTED)
 

@@ -27,11 +27,11 @@ class HarStream:
     State: the process.
     """
 
-    def __init__(self, folder: Path, *arguments: str, name: str = "har-stream") -> None:
+    def __init__(self, folder: Path, *arguments: str, name: str = "har-stream", output: str = "json") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._events = folder / f"{name}.events.jsonl"
         self._log = folder / f"{name}.log"
-        command = [str(BIN / "har-stream"), *arguments, "--output", "json", "--http-port", "0"]
+        command = [str(BIN / "har-stream"), *arguments, "--output", output, "--http-port", "0"]
         with self._events.open("wb") as events, self._log.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=events, stderr=log)
 

@@ -1,0 +1,186 @@
+"""The test stand: a broker and a service of its own, each on its core, under a load from this process.
+
+The service has a core for itself; broker and load share the other. What else runs on the machine meanwhile is measured
+and reported with every figure, for it cannot be kept off.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, get_args
+
+from simulator.load import LoadOptions, LoadReport, Phase, run_load
+from simulator.session import Broker
+from streamer.metrics import Stage
+from tests.benchmarks import proc
+from tests.programs import HarStream
+from tests.servers import Mosquitto, find_program, wait_until
+
+STAGES: Final[tuple[str, ...]] = get_args(Stage)
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """Where the service runs, and where everything else."""
+
+    service: int
+    rest: int
+
+    @classmethod
+    def available(cls) -> Cores:
+        """The first and the last core that this process may use; the same one where there is only one."""
+        cores = sorted(os.sched_getaffinity(0))
+        return cls(cores[0], cores[-1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A load, what came of it, and what it cost.
+
+    Attributes:
+        report: the load generator's.
+        service_cpu_us: processor time of the service per watch and second, µs, with all watches there.
+        stage_us: the same split by the service's own clocks, by stage, over the whole run.
+        service_share, broker_share, load_share, others_share: of a core, with all watches there.
+        rss_bytes: the service's resident memory when the last message was sent.
+        rss_growth_bytes: that, less what it was when all watches had joined.
+        windows: that the service classified; dropped: messages that it or the broker dropped; late: readings.
+    """
+
+    report: LoadReport
+    service_cpu_us: float
+    stage_us: dict[str, float]
+    service_share: float
+    broker_share: float
+    load_share: float
+    others_share: float
+    rss_bytes: int
+    rss_growth_bytes: int
+    windows: int
+    dropped: int
+    late: int
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether everything came once and nothing was dropped."""
+        report = self.report
+        return (report.lost, report.duplicate, report.unexpected, self.dropped) == (0, 0, 0, 0)
+
+
+@contextmanager
+def broker(cores: Cores) -> Iterator[Mosquitto]:
+    """A pinned Mosquitto."""
+    program = find_program("mosquitto")
+    if program is None:
+        raise SystemExit("mosquitto is not installed: apt-get install mosquitto")
+    with tempfile.TemporaryDirectory() as folder:
+        mosquitto = Mosquitto(program, Path(folder))
+        mosquitto.start()
+        proc.pin(mosquitto.pid, cores.rest)
+        try:
+            yield mosquitto
+        finally:
+            mosquitto.stop()
+
+
+@contextmanager
+def service(mosquitto: Mosquitto, cores: Cores, *arguments: str) -> Iterator[HarStream]:
+    """A pinned service that is ready."""
+    with tempfile.TemporaryDirectory() as folder:
+        started = HarStream(
+            Path(folder), "--broker", mosquitto.host, "--port", str(mosquitto.port), *arguments, output="none"
+        )
+        proc.pin(started.process.pid, cores.service)
+        try:
+            started.wait_ready(within_s=60)
+            yield started
+        finally:
+            started.kill()
+
+
+def run(options: LoadOptions, *arguments: str, cores: Cores | None = None) -> Run:
+    """A load against a fresh broker and a fresh service.
+
+    Args:
+        options: of the load; model and published are the service's, too.
+        arguments: further ones of the service.
+        cores: where to run what.
+    """
+    cores = cores or Cores.available()
+    arguments = ("--model", options.model, "--publish", options.published, "--qos", "0", *arguments)
+    with broker(cores) as mosquitto, service(mosquitto, cores, *arguments) as started:
+        return load(mosquitto, started, options)
+
+
+def load(mosquitto: Mosquitto, started: HarStream, options: LoadOptions) -> Run:
+    """A load against what is running already."""
+    pid = started.process.pid
+    stages_before = _stages(started)
+    counts_before = _counts(started)
+    marks: dict[Phase, _Mark] = {}
+    report = run_load(
+        Broker(mosquitto.host, mosquitto.port, qos=0),
+        options,
+        on_phase=lambda phase: marks.__setitem__(phase, _Mark.now(pid, mosquitto.pid)),
+    )
+    wait_until(lambda: started.metric("har_queue_messages") == 0, "queue worked off", within_s=60)
+    joined, end = marks["joined"], marks["end"]
+    seconds = end.at_s - joined.at_s
+    service_share, broker_share, load_share, machine_share = (
+        (after - before) / seconds for before, after in zip(joined.cpu_s, end.cpu_s, strict=True)
+    )
+    watch_seconds = report.readings / report.rate_hz
+    stages, counts = _stages(started), _counts(started)
+    return Run(
+        report=report,
+        service_cpu_us=1e6 * service_share / report.devices,
+        stage_us={stage: 1e6 * (stages[stage] - stages_before[stage]) / watch_seconds for stage in stages},
+        service_share=service_share,
+        broker_share=broker_share,
+        load_share=load_share,
+        others_share=max(0.0, machine_share - service_share - broker_share - load_share),
+        rss_bytes=end.rss_bytes,
+        rss_growth_bytes=end.rss_bytes - joined.rss_bytes,
+        windows=counts["windows"] - counts_before["windows"],
+        dropped=counts["dropped"] - counts_before["dropped"],
+        late=counts["late"] - counts_before["late"],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A moment of a run.
+
+    Attributes:
+        at_s: monotonic.
+        cpu_s: so far, of service, broker, this process and the whole machine.
+        rss_bytes: of the service.
+    """
+
+    at_s: float
+    cpu_s: tuple[float, float, float, float]
+    rss_bytes: int
+
+    @classmethod
+    def now(cls, service_pid: int, broker_pid: int) -> _Mark:
+        cpu_s = (proc.cpu_s(service_pid), proc.cpu_s(broker_pid), time.process_time(), proc.machine_cpu_s())
+        return cls(time.monotonic(), cpu_s, proc.rss_bytes(service_pid))
+
+
+def _stages(started: HarStream) -> dict[str, float]:
+    return {stage: started.metric("har_stage_seconds_sum", stage=stage) for stage in STAGES}
+
+
+def _counts(started: HarStream) -> dict[str, int]:
+    names = {
+        "windows": ("har_windows_total",),
+        "dropped": ("har_dropped_messages_total", "har_dropped_events_total", "har_broker_dropped_messages"),
+        "late": ("har_late_readings_total",),
+    }
+    return {key: round(sum(started.metric(name) for name in metrics)) for key, metrics in names.items()}
