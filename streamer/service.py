@@ -269,6 +269,8 @@ class Service:
 
     async def _work(self) -> NoReturn:
         """Take what waits, process it in one call, hand on what came of it; tick when nothing comes."""
+        # Several workers share the calls of one, or they would cost so much more.
+        pace_s = _PACE_S * self._settings.workers
         ticked_s = called_s = time.monotonic()
         while True:
             try:
@@ -278,7 +280,7 @@ class Service:
                 pass
             else:
                 # Also lets the session receive and publish between calls, however much is waiting.
-                await asyncio.sleep(max(called_s + _PACE_S - time.monotonic(), 0))
+                await asyncio.sleep(max(called_s + pace_s - time.monotonic(), 0))
                 called_s = time.monotonic()
                 self._process(self._ingress.take(_MOST_MESSAGES, most_bytes=_MOST_BYTES))
             if not len(self._ingress) and time.monotonic() - ticked_s >= _TICK_S:

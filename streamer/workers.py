@@ -27,8 +27,8 @@ class WorkerError(HarError):
 def is_own(topic: str, *, worker: int, workers: int) -> bool:
     """Whether a topic's device falls to a worker: by a checksum of its name, the same everywhere and always.
 
-    >>> [is_own(f"har/v1/watch-{i}/imu", worker=0, workers=2) for i in range(4)]
-    [False, False, False, False]
+    >>> [is_own(f"har/v1/watch-{i}/imu", worker=0, workers=2) for i in range(8)]
+    [False, False, False, False, True, True, True, True]
     """
     device = topic.rsplit("/", 2)[-2:][0]
     return zlib.crc32(device.encode()) % workers == worker
