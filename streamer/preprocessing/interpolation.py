@@ -39,28 +39,28 @@ def interpolate(
     if not len(between):
         return result, interval_ns
     left = at[between]
+    shortest = min_step_ns[between]
+    has_before, has_after = left > first[between], left + 2 <= last[between]
+    before, after = np.where(has_before, left - 1, left), np.where(has_after, left + 2, left + 1)
     step_ns = times[left + 1] - times[left]
     interval_ns[between] = step_ns
-    shortest = min_step_ns[between][:, None]
-    step = step_ns.astype(np.float64)[:, None]
-    rise = values[left + 1] - values[left]
-    slope = rise / step
+    step = step_ns.astype(np.float64)
+    step_before = (times[left] - times[before]).astype(np.float64)
+    step_after = (times[after] - times[left + 1]).astype(np.float64)
 
-    has_before = left > first[between]
-    before = np.where(has_before, left - 1, left)
-    step_before = (times[left] - times[before]).astype(np.float64)[:, None]
-    slope_before = (values[left] - values[before]) / np.maximum(step_before, shortest)
-    at_left = (slope_before * step + slope * step_before) / (step_before + step)
-    at_left = np.where(has_before[:, None], at_left, slope)
+    # The cubic is linear in the readings. With u from 0 to 1 between the inner two, the slopes at their ends weigh in
+    # with `at_left` and `at_right`, and each slope is a weighted mean of the rises on its two sides.
+    u = (t_ns[between] - times[left]).astype(np.float64) / step
+    at_left, at_right = step * u * (1.0 - u) ** 2, -step * u**2 * (1.0 - u)
+    left_by_before = np.where(has_before, step / ((step_before + step) * np.maximum(step_before, shortest)), 0.0)
+    left_by_inner = np.where(has_before, step_before / ((step_before + step) * step), 1.0 / step)
+    right_by_after = np.where(has_after, step / ((step + step_after) * np.maximum(step_after, shortest)), 0.0)
+    right_by_inner = np.where(has_after, step_after / ((step + step_after) * step), 1.0 / step)
+    inner = u**2 * (3.0 - 2.0 * u) + at_left * left_by_inner + at_right * right_by_inner
 
-    has_after = left + 2 <= last[between]
-    after = np.where(has_after, left + 2, left + 1)
-    step_after = (times[after] - times[left + 1]).astype(np.float64)[:, None]
-    slope_after = (values[after] - values[left + 1]) / np.maximum(step_after, shortest)
-    at_right = (slope * step_after + slope_after * step) / (step + step_after)
-    at_right = np.where(has_after[:, None], at_right, slope)
-
-    u = (t_ns[between] - times[left]).astype(np.float64)[:, None] / step
-    bend = u * ((3.0 * slope - 2.0 * at_left - at_right) + u * (at_left + at_right - 2.0 * slope))
-    result[between] = values[left] + u * step * (at_left + bend)
+    x1, x2 = values[left], values[left + 1]
+    value = x1 + (x2 - x1) * inner[:, None]
+    value += (x1 - values[before]) * (at_left * left_by_before)[:, None]
+    value += (values[after] - x2) * (at_right * right_by_after)[:, None]
+    result[between] = value
     return result, interval_ns
