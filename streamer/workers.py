@@ -1,9 +1,9 @@
 """Several processes for one fleet: each follows the watches whose names fall to it, and drops the rest unread.
 
 Wildcards cannot hash, and shared subscriptions spread one watch over their members, so every worker subscribes to
-everything. What is not its own costs a worker the client's share per message and a checksum, some 6 µs: with two
-workers about a tenth of a watch's cost, with eight most of it. A worker is a service of its own: its client id and its
-HTTP port are the settings' with its number added.
+everything, and what is not its own costs it the client's share per message and a checksum. For 3000 and 7000 watches
+two workers together took a third and a quarter more CPU time than one; with each worker it grows. A worker is a service
+of its own: its client id and its HTTP port are the settings' with its number added.
 """
 
 from __future__ import annotations
