@@ -23,7 +23,8 @@ from streamer.watches import Limits
 logger = logging.getLogger(__name__)
 
 _NANOSECONDS: Final = 1_000_000_000
-_DEMO_WATCHES: Final = 4
+#: Eight that change their activity about once a minute: a line every few seconds.
+_DEMO_WATCHES: Final = 8
 #: Motion that the demonstration's watches have behind them at the start, so that first events come at once.
 _DEMO_PREROLL_S: Final = 20
 _DEMO_FAREWELL_S: Final = 5.0
