@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.load_mqtt import publish_header
+from simulator.load_packets import publish_header
 from simulator.synthetic import synthetic_watches
 from streamer.imu import ImuBatch
 from streamer.wire import topics

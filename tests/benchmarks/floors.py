@@ -22,7 +22,8 @@ import numpy as np
 import uvloop
 
 from simulator.load import LoadOptions, Phase, run_load
-from simulator.load_mqtt import Connection, packets
+from simulator.load_mqtt import Connection
+from simulator.load_packets import packets
 from simulator.session import Broker
 from simulator.synthetic import synthetic_watches
 from streamer.bundle import find_bundle, load_bundle

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from simulator.load_expectation import TYPES, Published, expectation
 from simulator.load_fleet import FIRST_SEQ, KINDS, NANOSECONDS, Fleet, Format, Motion
-from simulator.load_mqtt import packets, publish_header, published
+from simulator.load_packets import packets, publish_header, published
 from simulator.load_run import Tally
 from streamer.bundle import ModelBundle, find_bundle, load_bundle
 from streamer.config import DEFAULT_MODEL
