@@ -4,9 +4,9 @@
     python -m tests.benchmarks.stages --renew      make these the baseline
 
 valgrind counts the instructions of one fixed piece of work (tests/benchmarks/stage_probe.py), the same to some
-thousandths however busy the machine is. Each stage is divided by what the libraries alone need for comparable work, so that another
-build of Python or NumPy, which changes both, changes the ratio less. What it does not see: waiting, system calls, and
-caches that are missed.
+thousandths however busy the machine is. Each stage is divided by what the libraries alone need for comparable work, so
+that another build of Python or NumPy, which changes both, changes the ratio less. What it does not see: waiting, system
+calls, and caches that are missed.
 
 A stage that got dearer on purpose, or cheaper, needs a new baseline: --renew writes stages.json, which is committed
 with the change that explains it.
@@ -32,9 +32,8 @@ from streamer.wire import topics
 from tests.benchmarks.stage_probe import Probe
 
 BASELINE: Final = Path(__file__).with_name("stages.json")
-#: A stage whose ratio over the baseline leaves this range is dearer, or so much cheaper that the baseline guards nothing.
-#: Counts repeat to some thousandths, another build of Python moves ratios by up to six hundredths, and a rise of a fifth
-#: must show.
+#: Outside this range of its baseline a stage is dearer, or so much cheaper that the baseline guards nothing. Counts
+#: repeat to some thousandths, another build of Python moves ratios by up to six hundredths, a rise of a fifth must show.
 RANGE: Final = (0.85, 1.10)
 _WATCHES: Final = 64
 #: Up to just before the first windows, of 5.1 s; then one of each watch.
