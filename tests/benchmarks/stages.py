@@ -33,7 +33,7 @@ from tests.benchmarks.stage_probe import Probe
 
 BASELINE: Final = Path(__file__).with_name("stages.json")
 #: Outside this range of its baseline a stage is dearer, or so much cheaper that the baseline guards nothing. Counts
-#: repeat to some thousandths, another build of Python moves ratios by up to six hundredths, a rise of a fifth must show.
+#: repeat to some thousandths, another build of Python moves ratios by some hundredths, a rise of a fifth must show.
 RANGE: Final = (0.85, 1.10)
 _WATCHES: Final = 64
 #: Up to just before the first windows, of 5.1 s; then one of each watch.
