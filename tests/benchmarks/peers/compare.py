@@ -6,6 +6,10 @@ Each peer and har-stream run in turn (peer, har-stream, peer, har-stream, ...) a
 messages and the same model file. CPU time is user and system time of the program's whole process tree, from when all
 watches have full windows until the last window has come; broker and load are not in it. A program that loses windows,
 gives others than these, or falls behind has not done the work: it is marked, and no ratio of it counts.
+
+Every program gets cheaper per watch with more of them: work waits when it wakes. "PEER / har-stream
+at N" sets the peer's small load against har-stream's large one; --watches N --fleet 0 gives both the large one. "PEER /
+ONNX Runtime alone" bounds what any program with this model could reach.
 """
 
 from __future__ import annotations
@@ -170,7 +174,7 @@ def text(report: Report) -> str:
             lines.append(f"{name}: not run: {comparison.absent}")
             continue
         line(f"{name} / har-stream", comparison.ratio)
-        line(f"{name} / har-stream at {report.fleet} watches", comparison.at_fleet)
+        line(f"{name} / har-stream at {report.fleet}", comparison.at_fleet)
         line(f"{name} / ONNX Runtime alone", over_runtime(comparison.runs, report))
         if comparison.ratio is None:
             reasons = sorted({fault for m in (*comparison.runs, *comparison.har_stream) for fault in m.faults})
