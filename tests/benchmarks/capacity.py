@@ -30,47 +30,44 @@ class Trial:
 
     @property
     def is_sustained(self) -> bool:
-        """Nothing dropped, lost or double, p99 in time, and the load really offered."""
+        """Nothing dropped, lost or double, p99 in time, nothing piled up, and the load really offered."""
         report = self.run.report
         p99_ms, rate = report.latency_p99_ms, report.messages_per_s
         return (
             self.run.is_clean
             and p99_ms is not None
             and p99_ms <= MOST_P99_MS
+            and self.run.behind_s <= MOST_P99_MS / 1e3
             and rate is not None
             and rate >= _LEAST_RATE * report.offered_messages_per_s
         )
 
 
-def search(attempt: Callable[[int], Trial], first: int, *, step: float) -> list[Trial]:
-    """Trials up to the largest number sustained: the next larger one tried, within a factor `step`, was not.
+def search(attempt: Callable[[int], tuple[bool, float]], first: int, *, step: float) -> int:
+    """The largest number of watches sustained, 0 for none; a number larger by a factor of `step` was tried and not.
 
     Args:
-        attempt: tries a number of watches.
+        attempt: tries a number of watches; whether it is sustained, and the service's share of its core.
         first: where to begin.
-        step: how closely to tell, a factor above 1.
+        step: how closely to tell, above 1.
     """
-    trials: list[Trial] = []
     low, high, devices = 0, 0, first
-    while True:
-        trial = attempt(devices)
-        trials.append(trial)
-        if trial.is_sustained:
-            low = max(low, devices)
+    while devices >= 1:
+        is_sustained, share = attempt(devices)
+        if is_sustained:
+            low = devices
         else:
-            high = min(high or devices, devices)
-        if low and high:
-            if high / low <= step:
-                return trials
-            devices = round(math.sqrt(low * high))
-        elif low:
-            # The share of the core that is left says how far it may go.
-            room = 1 / max(trial.run.service_share, 0.05)
-            devices = math.ceil(devices * min(max(room, step), _STRIDE))
-        else:
+            high = devices
+        if not high:
+            # What is left of the core says how far it may go.
+            devices = math.ceil(devices * min(max(1 / max(share, 0.01), step), _STRIDE))
+        elif not low:
             devices = int(devices / _STRIDE)
-        if devices in {trial.devices for trial in trials} or devices < 1:
-            return trials
+        else:
+            devices = round(math.sqrt(low * high))
+            if high <= low * step or devices in {low, high}:
+                break
+    return low
 
 
 def capacity_row(number: int, title: str, target: int, options: LoadOptions) -> Callable[[Effort], Row]:
@@ -79,12 +76,14 @@ def capacity_row(number: int, title: str, target: int, options: LoadOptions) -> 
     def measure(effort: Effort) -> Row:
         duration_s = JOIN_S + effort.seconds
 
-        def attempt(devices: int) -> Trial:
-            chosen = replace(options, devices=devices, duration_s=duration_s)
-            return Trial(devices, run(chosen, cores=effort.cores))
+        trials: dict[int, Trial] = {}
 
-        trials = search(attempt, target, step=effort.step)
-        sustained = max((t for t in trials if t.is_sustained), key=lambda t: t.devices, default=None)
+        def attempt(devices: int) -> tuple[bool, float]:
+            chosen = replace(options, devices=devices, duration_s=duration_s)
+            trial = trials[devices] = Trial(devices, run(chosen, cores=effort.cores))
+            return trial.is_sustained, trial.run.service_share
+
+        sustained = trials.get(search(attempt, target, step=effort.step))
         figures = [
             Figure(
                 name="watches sustained on one core",
@@ -102,11 +101,11 @@ def capacity_row(number: int, title: str, target: int, options: LoadOptions) -> 
             number=number,
             title=title,
             figures=figures,
-            notes=_limits(trials, effort.step),
-            others_share=max(trial.run.others_share for trial in trials),
+            notes=_limits(list(trials.values()), effort.step),
+            others_share=max(trial.run.others_share for trial in trials.values()),
             curves={
                 "p99 latency, ms, over watches": sorted(
-                    (float(t.devices), t.run.report.latency_p99_ms or math.nan) for t in trials
+                    (float(t.devices), t.run.report.latency_p99_ms or math.nan) for t in trials.values()
                 )
             },
         )
@@ -142,6 +141,7 @@ def _limits(trials: list[Trial], step: float) -> list[str]:
         p99 = "no event" if report.latency_p99_ms is None else f"p99 {report.latency_p99_ms:.0f} ms"
         notes.append(
             f"{trial.devices} watches not: {p99}, {report.lost} lost, {run_.dropped} dropped, "
+            f"{run_.behind_s:.1f} s behind at the end, "
             f"{report.messages_per_s or 0:.0f} of {report.offered_messages_per_s:.0f} messages/s sent; "
             f"busy core: {' and '.join(busy) or 'none'}, "
             f"everything else {run_.others_share:.2f} cores"

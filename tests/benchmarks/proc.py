@@ -12,17 +12,27 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time of a process's living threads, s, to the microsecond: /proc/PID/stat counts in hundredths."""
+    """Processor time of the living threads of a process and its children, s; finer than the hundredths of its stat."""
     total_ns = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with suppress(FileNotFoundError):  # a thread that has just ended
-            total_ns += int((task / "schedstat").read_text().split()[0])
+    for process in (pid, *_descendants(pid)):
+        with suppress(FileNotFoundError):  # a process or a thread that has just ended
+            for task in Path(f"/proc/{process}/task").iterdir():
+                total_ns += int((task / "schedstat").read_text().split()[0])
     return total_ns / 1e9
 
 
 def rss_bytes(pid: int) -> int:
-    """Resident memory of a process."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+    """Resident memory of a process and its children; what they share counts for each."""
+    statms = [Path(f"/proc/{process}/statm").read_text() for process in (pid, *_descendants(pid))]
+    return sum(int(statm.split()[1]) for statm in statms) * _PAGE_BYTES
+
+
+def _descendants(pid: int) -> list[int]:
+    children: list[int] = []
+    with suppress(FileNotFoundError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            children += map(int, (task / "children").read_text().split())
+    return children + [grandchild for child in children for grandchild in _descendants(child)]
 
 
 def machine_cpu_s() -> float:

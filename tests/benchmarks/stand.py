@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ class Run:
         service_share, broker_share, load_share, others_share: of a core, with all watches there.
         rss_bytes: the service's resident memory when the last message was sent.
         rss_growth_bytes: that, less what it was when all watches had joined.
+        behind_s: how much of the load the service had yet to work off when the last message was sent.
         windows: that the service classified; dropped: messages that it or the broker dropped; late: readings.
     """
 
@@ -62,6 +64,7 @@ class Run:
     others_share: float
     rss_bytes: int
     rss_growth_bytes: int
+    behind_s: float
     windows: int
     dropped: int
     late: int
@@ -124,11 +127,17 @@ def load(mosquitto: Mosquitto, started: HarStream, options: LoadOptions) -> Run:
     stages_before = _stages(started)
     counts_before = _counts(started)
     marks: dict[Phase, _Mark] = {}
-    report = run_load(
-        Broker(mosquitto.host, mosquitto.port, qos=0),
-        options,
-        on_phase=lambda phase: marks.__setitem__(phase, _Mark.now(pid, mosquitto.pid)),
-    )
+    with ThreadPoolExecutor(1) as aside:
+        asked: list[Future[float]] = []
+
+        def on_phase(phase: Phase) -> None:
+            marks[phase] = _Mark.now(pid, mosquitto.pid)
+            if phase == "end":
+                # Events go on being read meanwhile.
+                asked.append(aside.submit(started.metric, "har_messages_total"))
+
+        report = run_load(Broker(mosquitto.host, mosquitto.port, qos=0), options, on_phase=on_phase)
+        messages_at_end = round(asked[0].result())
     wait_until(lambda: started.metric("har_queue_messages") == 0, "queue worked off", within_s=60)
     joined, end = marks["joined"], marks["end"]
     seconds = end.at_s - joined.at_s
@@ -147,6 +156,7 @@ def load(mosquitto: Mosquitto, started: HarStream, options: LoadOptions) -> Run:
         others_share=max(0.0, machine_share - service_share - broker_share - load_share),
         rss_bytes=end.rss_bytes,
         rss_growth_bytes=end.rss_bytes - joined.rss_bytes,
+        behind_s=(report.messages - messages_at_end + counts_before["messages"]) / report.offered_messages_per_s,
         windows=counts["windows"] - counts_before["windows"],
         dropped=counts["dropped"] - counts_before["dropped"],
         late=counts["late"] - counts_before["late"],
@@ -179,6 +189,7 @@ def _stages(started: HarStream) -> dict[str, float]:
 
 def _counts(started: HarStream) -> dict[str, int]:
     names = {
+        "messages": ("har_messages_total",),
         "windows": ("har_windows_total",),
         "dropped": ("har_dropped_messages_total", "har_dropped_events_total", "har_broker_dropped_messages"),
         "late": ("har_late_readings_total",),
