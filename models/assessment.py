@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from models.data import (
     DATASETS,
-    TEST_SUBJECTS,
     DatasetName,
     LabelledWindows,
     Sitting,
@@ -22,6 +21,7 @@ from models.data import (
     sittings_of,
 )
 from models.evaluation import Figures, GroupFigures, confusion_of, macro_f1, score
+from simulator.datasets import uci_har
 from streamer.bundle import ModelBundle
 from streamer.classifier import Classifier
 from streamer.errors import ConfigError
@@ -296,7 +296,7 @@ def _known(dataset: str) -> DatasetName:
 
 
 def _may_be_met(bundle: ModelBundle, dataset: DatasetName, group: str) -> bool:
-    return not _has_test_split(bundle, dataset) or group in TEST_SUBJECTS
+    return not _has_test_split(bundle, dataset) or group in uci_har.TEST_SUBJECTS
 
 
 def _has_test_split(bundle: ModelBundle, dataset: str) -> bool:

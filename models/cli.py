@@ -23,12 +23,13 @@ JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="w
 @app.command("list")
 def list_models() -> None:
     """Show recipes and shipped bundles."""
-    from streamer.bundle import DEFAULT_BUNDLE, load_bundle, shipped_bundles
+    from streamer.bundle import load_bundle, shipped_bundles
+    from streamer.config import DEFAULT_MODEL
 
     for name, folder in shipped_bundles().items():
         bundle = load_bundle(folder)
         spec = bundle.spec
-        default = "  (default)" if name == DEFAULT_BUNDLE else ""
+        default = "  (default)" if name == DEFAULT_MODEL else ""
         print(
             f"{name}  {bundle.digest}  {len(bundle.labels)} activities, {spec.rate_hz} Hz, "
             f"window {spec.window_len / spec.rate_hz:g} s every {spec.hop_len / spec.rate_hz:g} s, "

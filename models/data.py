@@ -24,9 +24,6 @@ from streamer.recording import ActivitySpan, Recording
 DatasetName = Literal["hapt", "fitbit", "wisdm-watch"]
 DATASETS: Final[tuple[DatasetName, ...]] = get_args(DatasetName)
 
-#: The published test subjects of UCI HAR and HAPT. Source: test/subject_test.txt of the archive.
-TEST_SUBJECTS: Final = frozenset({"2", "4", "9", "10", "12", "13", "18", "20", "24"})
-
 #: Contiguous blocks that each activity of the one-person Fitbit data is cut into.
 FITBIT_BLOCKS: Final = 5
 #: Left out between neighbouring blocks: one second, half of it on each side.

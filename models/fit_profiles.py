@@ -25,8 +25,9 @@ from simulator.datasets import wisdm
 from simulator.datasets.location import data_root
 from simulator.datasets.timeline import EPOCH_NS, NANOSECONDS
 from simulator.synthetic import Profile, Profiles, motion
-from streamer.bundle import DEFAULT_BUNDLE, ModelBundle, find_bundle, load_bundle
+from streamer.bundle import ModelBundle, find_bundle, load_bundle
 from streamer.classifier import Classifier
+from streamer.config import DEFAULT_MODEL
 from streamer.imu import ImuBatch
 from streamer.preprocessing.pipeline import windows_of
 from streamer.recording import Recording
@@ -61,7 +62,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(simulator.__file__).parent / "profiles.json")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    judge = Judge(load_bundle(find_bundle(DEFAULT_BUNDLE)))
+    judge = Judge(load_bundle(find_bundle(DEFAULT_MODEL)))
     recordings = wisdm.read_recordings(data_root())
     activities: dict[str, tuple[Profile, ...]] = {}
     playlist: list[str] = []

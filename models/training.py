@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.augment import WindowVarier, varied
-from models.data import TEST_SUBJECTS, LabelledWindows, Sitting, joined, labelled_windows, sittings_of
+from models.data import LabelledWindows, Sitting, joined, labelled_windows, sittings_of
 from models.evaluation import score
 from models.networks import Network, build
 from models.recipes import Recipe
+from simulator.datasets import uci_har
 from streamer.errors import ConfigError
 
 
@@ -62,7 +63,7 @@ def training_sittings(recipe: Recipe) -> list[Sitting]:
         RecordingError: the data set is missing or not in its published form.
     """
     sittings = sittings_of(recipe.dataset)
-    return [s for s in sittings if s.group not in TEST_SUBJECTS] if recipe.official_split else sittings
+    return [s for s in sittings if s.group not in uci_har.TEST_SUBJECTS] if recipe.official_split else sittings
 
 
 def training_windows(recipe: Recipe, sittings: Iterable[Sitting], *, seed: int) -> LabelledWindows:

@@ -31,7 +31,6 @@ from streamer.errors import BundleError, ConfigError
 from streamer.preprocessing.spec import PreprocessingSpec
 
 SCHEMA: Final = 1
-DEFAULT_BUNDLE: Final = "wisdm-watch-cnn"
 MODEL_FILE: Final = "model.onnx"
 GOLDEN_FILE: Final = "golden.npz"
 MANIFEST_FILE: Final = "bundle.json"

@@ -11,8 +11,9 @@ import pytest
 from models.assessment import evaluate_bundle
 from models.card import TERMS
 from models.recipes import RECIPES
-from streamer.bundle import DEFAULT_BUNDLE, ModelBundle, load_bundle, shipped_bundles
+from streamer.bundle import ModelBundle, load_bundle, shipped_bundles
 from streamer.classifier import GOLDEN_TOLERANCE, Classifier
+from streamer.config import DEFAULT_MODEL
 from streamer.imu import ImuBatch
 from streamer.preprocessing.pipeline import windows_of
 
@@ -32,7 +33,7 @@ def bundle(folder: Path) -> ModelBundle:
 
 def test_every_recipe_has_its_bundle_and_the_default_is_among_them() -> None:
     assert set(BUNDLES) == set(RECIPES)
-    assert DEFAULT_BUNDLE in BUNDLES
+    assert DEFAULT_MODEL in BUNDLES
 
 
 def test_bundle_is_smaller_than_a_megabyte(folder: Path) -> None:
@@ -64,7 +65,7 @@ def test_probabilities_do_not_depend_on_the_batch_bit_for_bit(bundle: ModelBundl
 
 
 def test_default_takes_any_watch() -> None:
-    bundle = load_bundle(BUNDLES[DEFAULT_BUNDLE])
+    bundle = load_bundle(BUNDLES[DEFAULT_MODEL])
     assert bundle.spec.sensors == ("acc",)
     assert bundle.manifest.min_feed_rate_hz <= 10
     assert bundle.spec.window_ns <= 5_120_000_000

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from models.augment import StreamVariety, WindowVarier, WindowVariety, rotations, varied
 from models.data import (
-    TEST_SUBJECTS,
     Sitting,
     group_folds,
     labelled_windows,
@@ -23,6 +22,7 @@ from models.data import (
 )
 from models.recipes import RECIPES
 from models.training import training_sittings
+from simulator.datasets import uci_har
 from streamer.errors import ConfigError
 from streamer.imu import ImuBatch
 from streamer.preprocessing.spec import LowPass, PreprocessingSpec
@@ -140,11 +140,11 @@ def test_window_variety_turns_both_sensors_alike() -> None:
 def test_test_subjects_are_the_published_ones(data_dir: Path) -> None:
     with zipfile.ZipFile(data_dir / "HAPT Data Set.zip") as archive:
         published = set(archive.read("HAPT Data Set/Test/subject_id_test.txt").decode().split())
-    assert published == TEST_SUBJECTS
+    assert published == uci_har.TEST_SUBJECTS
 
 
 def test_recipes_with_an_official_split_never_meet_its_test_subjects(data_dir: Path) -> None:
     assert data_dir
     groups = {sitting.group for sitting in training_sittings(RECIPES["uci-har-cnn"])}
     assert len(groups) == 21
-    assert not groups & TEST_SUBJECTS
+    assert not groups & uci_har.TEST_SUBJECTS

@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
-from streamer.bundle import DEFAULT_BUNDLE, shipped_bundles
-from streamer.config import ENVIRONMENT_PREFIX, Settings
+from streamer.bundle import shipped_bundles
+from streamer.config import DEFAULT_MODEL, ENVIRONMENT_PREFIX, Settings
 from streamer.wire import topics
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -64,13 +64,13 @@ def test_every_dependency_has_its_reason_in_the_readme() -> None:
 
 
 def test_the_default_model_is_the_one_that_the_readme_marks() -> None:
-    assert f"| `{DEFAULT_BUNDLE}` (default) |" in README
+    assert f"| `{DEFAULT_MODEL}` (default) |" in README
 
 
 def test_every_figure_of_a_model_stands_in_its_card() -> None:
     models = README[README.index("## Models") : README.index("## Deploy")]
     bundles = shipped_bundles()
-    assert table("bundle").keys() == {f"{DEFAULT_BUNDLE}` (default)", *bundles} - {DEFAULT_BUNDLE}
+    assert table("bundle").keys() == {f"{DEFAULT_MODEL}` (default)", *bundles} - {DEFAULT_MODEL}
     for name, cells in table("bundle").items():
         card = (bundles[name.partition("`")[0]] / "CARD.md").read_text()
         assert [figure for figure in re.findall(r"0\.\d{4}", " ".join(cells)) if figure not in card] == [], name

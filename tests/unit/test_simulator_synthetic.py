@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from simulator.synthetic import SyntheticWatch, shipped_profiles, synthetic_watches
 from streamer.activities import ACTIVITIES
-from streamer.bundle import DEFAULT_BUNDLE, find_bundle, load_bundle
+from streamer.bundle import find_bundle, load_bundle
 from streamer.classifier import Classifier
+from streamer.config import DEFAULT_MODEL
 from streamer.errors import ConfigError
 from streamer.imu import STANDARD_GRAVITY
 from streamer.preprocessing.pipeline import windows_of
@@ -27,7 +28,7 @@ def readings(watch: SyntheticWatch, seconds: float) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("rate_hz", [20, 50])
 def test_the_default_model_recognises_nine_windows_in_ten(rate_hz: int) -> None:
-    bundle = load_bundle(find_bundle(DEFAULT_BUNDLE))
+    bundle = load_bundle(find_bundle(DEFAULT_MODEL))
     classifier = Classifier(bundle)
     hits: dict[str, list[bool]] = defaultdict(list)
     for watch in synthetic_watches(6, seed=1000, rate_hz=rate_hz):
