@@ -180,6 +180,9 @@ def load(
     ] = Published.CHANGES,
     model: Annotated[str | None, typer.Option(help="the service's --model")] = None,
     lateness: Annotated[float, typer.Option(min=0, max=60, help="the service's --lateness")] = 0.1,
+    warmup: Annotated[
+        float, typer.Option(min=0, help="seconds in the beginning whose latency does not count; watches join within 5")
+    ] = 5.0,
     seed: Annotated[int, typer.Option(min=0, help="of the motion")] = 0,
     summary: Annotated[Summary, typer.Option(help="form of the report on standard output")] = Summary.TEXT,
 ) -> None:
@@ -199,6 +202,7 @@ def load(
             published=publish.value,
             model=model or DEFAULT_MODEL,
             lateness_s=lateness,
+            warmup_s=warmup,
             seed=seed,
         ),
     )

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from simulator.load_expectation import TOPIC_KINDS, Published, expectation
-from simulator.load_fleet import NANOSECONDS, Fleet, Format, Motion
+from simulator.load_fleet import JOIN_S, NANOSECONDS, Fleet, Format, Motion
 from simulator.load_mqtt import Connection
 from simulator.load_run import Exchange, Sender, Tally
 from simulator.session import Broker
@@ -30,8 +30,8 @@ from streamer.wire import topics
 #: From the subscription to the first message, so that the beginning is no rush.
 _LEAD_NS: Final = NANOSECONDS // 2
 
-#: The first message is due; all watches have joined; the last message is sent; the events have been waited for.
-Phase = Literal["begin", "joined", "end", "settled"]
+#: The first message is due; the warm-up is over; the last message is sent; the events have been waited for.
+Phase = Literal["begin", "steady", "end", "settled"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,7 @@ class LoadOptions:
     published: Published = "changes"
     model: str = DEFAULT_MODEL
     lateness_s: float = 0.1
+    warmup_s: float = JOIN_S
     seed: int = 0
 
 
@@ -57,11 +58,12 @@ class LoadReport:
         seconds: from the first message's due time until the last one was sent.
         messages, readings: sent.
         offered_messages_per_s: due per second once all watches have joined.
-        messages_per_s: sent per second from then on; None when the load ended before.
+        messages_per_s: sent per second after the warm-up; None when the load ended before.
         lag: how late messages were handed to the kernel; it is part of the latency, too.
         expected, lost: events that the sent messages must bring about, and those among them that did not come.
         duplicate: events that came again; unexpected: events of these watches that nothing sent explains.
-        latency: from when the deciding message was due to the arrival of its event; None where no event came.
+        latency: from when the deciding message was due to the arrival of its event, after the warm-up; None where no
+            event came.
         cpu_share: processor time of this process per second, while it sends.
     """
 
@@ -122,20 +124,21 @@ def run_load(
         published=options.published,
         lateness_ns=round(options.lateness_s * NANOSECONDS),
     )
-    joined = min(slots, fleet.joining_rounds * fleet.devices)
+    warmup_ns = round(options.warmup_s * NANOSECONDS)
+    steady = min(slots, fleet.slots_until(warmup_ns))
     events = topics.output("+", TOPIC_KINDS[options.published])
     with closing(Connection(broker, name, subscribe=events)) as connection, _undisturbed():
         begin_ns, epoch_ns = time.monotonic_ns() + _LEAD_NS, time.time_ns() + _LEAD_NS
         sender = Sender(fleet, motion, connection, epoch_ns, qos=broker.qos)
-        tally = Tally(fleet, expected, options.published, epoch_ns)
+        tally = Tally(fleet, expected, options.published, epoch_ns, counted_from_ns=warmup_ns)
         exchange = Exchange(fleet, sender, tally, connection, begin_ns)
         with _stopped_by_signals(exchange.stop):
             exchange.begin()
             on_phase("begin")
             cpu_s = time.process_time()
-            exchange.send_until(joined)
-            on_phase("joined")
-            messages_joining, joined_s = sender.messages, time.monotonic()
+            exchange.send_until(steady)
+            on_phase("steady")
+            messages_before, steady_s = sender.messages, time.monotonic()
             exchange.send_until(slots)
             end_s, cpu_s = time.monotonic(), time.process_time() - cpu_s
             on_phase("end")
@@ -155,7 +158,7 @@ def run_load(
         messages=messages,
         readings=messages * fleet.batch,
         offered_messages_per_s=fleet.messages_per_s,
-        messages_per_s=(messages - messages_joining) / (end_s - joined_s) if slots > joined else None,
+        messages_per_s=(messages - messages_before) / (end_s - steady_s) if slots > steady else None,
         lag_p50_ms=_quantile(sender.lags_ms, 0.5),
         lag_p99_ms=_quantile(sender.lags_ms, 0.99),
         lag_max_ms=_quantile(sender.lags_ms, 1),

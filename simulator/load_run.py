@@ -40,7 +40,15 @@ class Tally:
     State: which events of each watch came, the counts, and the latencies.
     """
 
-    def __init__(self, fleet: Fleet, expected: Sequence[Expected], published: Published, epoch_ns: int) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        expected: Sequence[Expected],
+        published: Published,
+        epoch_ns: int,
+        *,
+        counted_from_ns: int = 0,
+    ) -> None:
         """Nothing has come yet.
 
         Args:
@@ -48,8 +56,10 @@ class Tally:
             expected: the events of each kind of watch.
             published: which events count.
             epoch_ns: ns since the UTC epoch when the load begins.
+            counted_from_ns: latencies of events whose message is due from then on are kept.
         """
         self._fleet = fleet
+        self._counted_from_ns = counted_from_ns
         self._of_kind = expected
         self._types = TYPES[published]
         self._joined_ns = fleet.joined_ns().tolist()
@@ -58,13 +68,10 @@ class Tally:
         self._decoder = msgspec.json.Decoder(_Heard)
         #: From when the deciding message was due, in the order of arrival.
         self.latencies_ms = array("f")
+        #: Expected events that came, each counted once.
+        self.came = 0
         self.duplicate = 0
         self.unexpected = 0
-
-    @property
-    def came(self) -> int:
-        """Expected events that came, each counted once."""
-        return len(self.latencies_ms)
 
     def hear(self, payload: bytes, now_ns: int) -> None:
         """Take an event that came this long after the load began; those of other watches are none of its business."""
@@ -81,8 +88,10 @@ class Tally:
             self.duplicate += 1
         else:
             self._came[device][number] = 1
+            self.came += 1
             due_ns = joined_ns + kind.closing[number] * self._fleet.period_ns
-            self.latencies_ms.append((now_ns - due_ns) / 1e6)
+            if due_ns >= self._counted_from_ns:
+                self.latencies_ms.append((now_ns - due_ns) / 1e6)
 
     def expected(self, slots: int) -> int:
         """Events that the messages of the first slots bring about."""

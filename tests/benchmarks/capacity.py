@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
-from simulator.load import LoadOptions
-from simulator.load_fleet import JOIN_S
 from tests.benchmarks.figures import Effort, Figure, Row
 from tests.benchmarks.stand import Run, run
 
@@ -70,17 +68,14 @@ def search(attempt: Callable[[int], tuple[bool, float]], first: int, *, step: fl
     return low
 
 
-def capacity_row(number: int, title: str, target: int, options: LoadOptions) -> Callable[[Effort], Row]:
-    """The measurement of a row of the table; devices and duration of the load are filled in."""
+def capacity_row(number: int, title: str, target: int, **changes: str) -> Callable[[Effort], Row]:
+    """The measurement of a row of the table; `changes` are the load's, beside the number of watches."""
 
     def measure(effort: Effort) -> Row:
-        duration_s = JOIN_S + effort.seconds
-
         trials: dict[int, Trial] = {}
 
         def attempt(devices: int) -> tuple[bool, float]:
-            chosen = replace(options, devices=devices, duration_s=duration_s)
-            trial = trials[devices] = Trial(devices, run(chosen, cores=effort.cores))
+            trial = trials[devices] = Trial(devices, run(effort.load(devices, **changes), cores=effort.cores))
             return trial.is_sustained, trial.run.service_share
 
         sustained = trials.get(search(attempt, target, step=effort.step))
@@ -94,12 +89,10 @@ def capacity_row(number: int, title: str, target: int, options: LoadOptions) -> 
             )
         ]
         if sustained is not None:
-            # A larger fleet sends more, and what is published adds to it.
-            windows = replace(options, devices=sustained.devices, duration_s=duration_s, published="windows")
-            figures += _explained(sustained, Trial(sustained.devices, run(windows, cores=effort.cores)))
+            figures += _explained(sustained)
         return Row(
             number=number,
-            title=title,
+            title=f"{title}, --publish {effort.published}",
             figures=figures,
             notes=_limits(list(trials.values()), effort.step),
             others_share=max(trial.run.others_share for trial in trials.values()),
@@ -113,9 +106,9 @@ def capacity_row(number: int, title: str, target: int, options: LoadOptions) -> 
     return measure
 
 
-def _explained(sustained: Trial, windows: Trial) -> list[Figure]:
+def _explained(sustained: Trial) -> list[Figure]:
     run_, report = sustained.run, sustained.run.report
-    figures = [
+    return [
         Figure(name="readings", value=sustained.devices * report.rate_hz, unit="/s"),
         Figure(name="messages", value=report.messages_per_s, unit="/s"),
         Figure(name="p99 event latency", value=report.latency_p99_ms, unit="ms", target=MOST_P99_MS),
@@ -124,9 +117,6 @@ def _explained(sustained: Trial, windows: Trial) -> list[Figure]:
         Figure(name="load generator", value=run_.load_share, unit="of a core"),
         Figure(name="load's own lag, p99", value=report.lag_p99_ms, unit="ms"),
     ]
-    name = "p99 of every window, with --publish windows"
-    figures.append(Figure(name=name, value=windows.run.report.latency_p99_ms, unit="ms"))
-    return figures
 
 
 def _limits(trials: list[Trial], step: float) -> list[str]:
@@ -149,10 +139,9 @@ def _limits(trials: list[Trial], step: float) -> list[str]:
     return notes
 
 
-_ANY: Final = LoadOptions(devices=1, duration_s=1)
 ROWS: Final = {
-    1: capacity_row(1, "watches at 50 Hz, 1-second CBOR batches, default model", 10_000, _ANY),
-    2: capacity_row(2, "the same, JSON in columns", 6_000, replace(_ANY, payload_format="json")),
-    3: capacity_row(3, "the same, one JSON message per reading", 600, replace(_ANY, payload_format="single")),
-    4: capacity_row(4, "as 1, LSTM bundle", 5_000, replace(_ANY, model="uci-har-lstm")),
+    1: capacity_row(1, "watches at 50 Hz, 1-second CBOR batches, default model", 10_000),
+    2: capacity_row(2, "the same, JSON in columns", 6_000, payload_format="json"),
+    3: capacity_row(3, "the same, one JSON message per reading", 600, payload_format="single"),
+    4: capacity_row(4, "as 1, LSTM bundle", 5_000, model="uci-har-lstm"),
 }

@@ -6,12 +6,10 @@ from itertools import pairwise
 from statistics import median
 from typing import Final
 
-from simulator.load import LoadOptions
-from simulator.load_fleet import JOIN_S
 from streamer.config import DEFAULT_MODEL
 from tests.benchmarks.figures import Effort, Figure, Row
 from tests.benchmarks.floors import parser_us, runtime_us
-from tests.benchmarks.stand import STAGES, Run, run
+from tests.benchmarks.stand import Run, run
 
 _MOST_OVER_FLOOR: Final = 3.0
 _FLEETS: Final = (100, 300, 1_000, 3_000, 10_000)
@@ -20,7 +18,7 @@ _PER: Final = "watch-second"
 
 def cost_row(effort: Effort) -> Row:
     """The service and its floors in turns, so that both meet the same machine."""
-    options = LoadOptions(devices=effort.fleet, duration_s=JOIN_S + effort.seconds)
+    options = effort.load(effort.fleet)
     runs: list[Run] = []
     parsers: list[float] = []
     runtimes: list[float] = []
@@ -32,7 +30,7 @@ def cost_row(effort: Effort) -> Row:
         one.service_cpu_us / (parser + runtime) for one, parser, runtime in zip(runs, parsers, runtimes, strict=True)
     ]
     whole = median(one.service_cpu_us for one in runs)
-    stages = {stage: median(one.stage_us[stage] for one in runs) for stage in STAGES}
+    stages = {stage: median(one.stage_us[stage] for one in runs) for stage in runs[0].stage_us}
     figures = [
         Figure(name="service over floor", value=median(ratios), unit="times", target=_MOST_OVER_FLOOR),
         Figure(name="service over floor, least", value=min(ratios), unit="times"),
@@ -49,7 +47,7 @@ def cost_row(effort: Effort) -> Row:
         figures=figures,
         notes=[
             f"medians of {effort.repetitions} runs in turns",
-            "stages by the service's own clocks: wall time over the whole run; client and so on is what is left",
+            "stages by the service's own clocks, wall time; client and so on is what is left of its processor time",
         ],
         others_share=max(one.others_share for one in runs),
     )
@@ -58,7 +56,7 @@ def cost_row(effort: Effort) -> Row:
 def growth_row(effort: Effort) -> Row:
     """Processor time per watch over the number of watches."""
     fleets = [n for n in _FLEETS if n <= effort.fleet]
-    runs = [run(LoadOptions(devices=n, duration_s=JOIN_S + effort.seconds), cores=effort.cores) for n in fleets]
+    runs = [run(effort.load(n), cores=effort.cores) for n in fleets]
     costs = [one.service_cpu_us for one in runs]
     figures = [
         Figure(

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Final, Literal
 
+from simulator.load import LoadOptions
+from simulator.load_expectation import Published
 from tests.benchmarks.stand import Cores
+
+#: Watches join within 5 s, and then every one of them has its first window and its first change of activity: a rush
+#: that is no part of sustaining them.
+_WARM_UP_S: Final = 12.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +75,11 @@ class Effort:
     """How thoroughly to measure.
 
     Attributes:
-        seconds: of a load with all watches there.
+        seconds: of a load, after its warm-up.
         step: capacity is told to within this factor.
         repetitions: of what is measured in turns with its floor.
-        fleet: watches of the runs that need a large fleet, where the service sustains as many.
+        fleet: watches of the runs that need a large fleet.
+        published: what the service publishes: changes of activity, or every window.
     """
 
     cores: Cores
@@ -80,6 +87,13 @@ class Effort:
     step: float
     repetitions: int
     fleet: int
+    published: Published
+
+    def load(self, devices: int, **changes: Any) -> LoadOptions:  # noqa: ANN401 - attributes of LoadOptions
+        """A load of that many watches, measured once they have joined and had their first windows."""
+        seconds = changes.pop("seconds", self.seconds)
+        given = {"published": self.published} | changes
+        return LoadOptions(devices=devices, warmup_s=_WARM_UP_S, duration_s=_WARM_UP_S + seconds, **given)
 
 
 MeasureRow = Callable[[Effort], Row]

@@ -65,7 +65,7 @@ def parser_us(options: LoadOptions, cores: Cores) -> float:
             options,
             on_phase=lambda phase: marks.__setitem__(phase, (time.monotonic(), proc.cpu_s(pid))),
         )
-    (from_s, before_s), (until_s, after_s) = marks["joined"], marks["end"]
+    (from_s, before_s), (until_s, after_s) = marks["steady"], marks["end"]
     return 1e6 * (after_s - before_s) / (until_s - from_s) / report.devices
 
 

@@ -9,8 +9,6 @@ from contextlib import closing
 from statistics import median
 from typing import Final
 
-from simulator.load import LoadOptions
-from simulator.load_fleet import JOIN_S
 from simulator.load_mqtt import Connection
 from simulator.session import Broker
 from streamer.wire import topics
@@ -31,7 +29,7 @@ def idle_row(effort: Effort) -> Row:
         before_s, from_s = proc.cpu_s(pid), time.monotonic()
         time.sleep(effort.seconds)  # the measurement itself
         idle = (proc.cpu_s(pid) - before_s) / (time.monotonic() - from_s)
-    one = run(LoadOptions(devices=1, duration_s=JOIN_S + effort.seconds), cores=effort.cores)
+    one = run(effort.load(1), cores=effort.cores)
     return Row(
         number=9,
         title="idle, start and help",

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
-from simulator.load import LoadOptions
-from simulator.load_fleet import JOIN_S
 from tests.benchmarks.figures import Effort, Figure, Row
 from tests.benchmarks.stand import run
 
@@ -23,9 +20,8 @@ def latency_row(effort: Effort) -> Row:
     figures: list[Figure] = []
     others = 0.0
     for (name, targets), devices in zip(_TARGETS_MS.items(), (_SMALL, _HALF_OF_ROW_1), strict=True):
-        seconds = JOIN_S + effort.seconds * (_LONGER if devices == _SMALL else 1)
-        options = LoadOptions(devices=devices, duration_s=seconds, published="windows")
-        measured = run(replace(options), cores=effort.cores)
+        seconds = effort.seconds * (_LONGER if devices == _SMALL else 1)
+        measured = run(effort.load(devices, seconds=seconds, published="windows"), cores=effort.cores)
         report = measured.report
         others = max(others, measured.others_share)
         values = (report.latency_p50_ms, report.latency_p99_ms, report.latency_p999_ms)

@@ -6,8 +6,7 @@ import time
 from contextlib import closing
 from typing import Final
 
-from simulator.load import LoadOptions
-from simulator.load_fleet import FIRST_SEQ, JOIN_S, KINDS, Fleet, Motion
+from simulator.load_fleet import FIRST_SEQ, KINDS, Fleet, Motion
 from simulator.load_mqtt import Connection
 from simulator.session import Broker
 from streamer.config import Settings
@@ -27,9 +26,8 @@ _MOST_MB: Final = 1000.0
 
 def memory_row(effort: Effort) -> Row:
     """Resident memory of the service."""
-    seconds = JOIN_S + effort.seconds
-    few = run(LoadOptions(devices=_FEW, duration_s=seconds), cores=effort.cores)
-    many = run(LoadOptions(devices=effort.fleet, duration_s=seconds), cores=effort.cores)
+    few = run(effort.load(_FEW), cores=effort.cores)
+    many = run(effort.load(effort.fleet), cores=effort.cores)
     per_watch_kb = (many.rss_bytes - few.rss_bytes) / (effort.fleet - _FEW) / 1e3
     with broker(effort.cores) as mosquitto, service(mosquitto, effort.cores) as started:
         followed, most_bytes = _pass_by(mosquitto, started)

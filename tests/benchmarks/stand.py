@@ -9,21 +9,20 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, get_args
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from simulator.load import LoadOptions, LoadReport, Phase, run_load
 from simulator.session import Broker
-from streamer.metrics import Stage
 from tests.benchmarks import proc
 from tests.programs import HarStream
 from tests.servers import Mosquitto, find_program, wait_until
-
-STAGES: Final[tuple[str, ...]] = get_args(Stage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +45,11 @@ class Run:
 
     Attributes:
         report: the load generator's.
-        service_cpu_us: processor time of the service per watch and second, µs, with all watches there.
-        stage_us: the same split by the service's own clocks, by stage, over the whole run.
-        service_share, broker_share, load_share, others_share: of a core, with all watches there.
+        service_cpu_us: processor time of the service per watch and second, µs, after the warm-up.
+        stage_us: the same split by the service's own clocks, by stage; wall time.
+        service_share, broker_share, load_share, others_share: of a core, after the warm-up.
         rss_bytes: the service's resident memory when the last message was sent.
-        rss_growth_bytes: that, less what it was when all watches had joined.
+        rss_growth_bytes: that, less what it was after the warm-up.
         behind_s: how much of the load the service had yet to work off when the last message was sent.
         windows: that the service classified; dropped: messages that it or the broker dropped; late: readings.
     """
@@ -124,42 +123,43 @@ def run(options: LoadOptions, *arguments: str, cores: Cores | None = None) -> Ru
 def load(mosquitto: Mosquitto, started: HarStream, options: LoadOptions) -> Run:
     """A load against what is running already."""
     pid = started.process.pid
-    stages_before = _stages(started)
-    counts_before = _counts(started)
+    before = _Scrape.of(started)
     marks: dict[Phase, _Mark] = {}
+    scrapes: dict[Phase, Future[_Scrape]] = {}
     with ThreadPoolExecutor(1) as aside:
-        asked: list[Future[float]] = []
 
         def on_phase(phase: Phase) -> None:
             marks[phase] = _Mark.now(pid, mosquitto.pid)
-            if phase == "end":
-                # Events go on being read meanwhile.
-                asked.append(aside.submit(started.metric, "har_messages_total"))
+            if phase in {"steady", "end"}:
+                # Messages go on being sent and events being read meanwhile.
+                scrapes[phase] = aside.submit(_Scrape.of, started)
 
         report = run_load(Broker(mosquitto.host, mosquitto.port, qos=0), options, on_phase=on_phase)
-        messages_at_end = round(asked[0].result())
+        at_steady, at_end = scrapes["steady"].result(), scrapes["end"].result()
     wait_until(lambda: started.metric("har_queue_messages") == 0, "queue worked off", within_s=60)
-    joined, end = marks["joined"], marks["end"]
-    seconds = end.at_s - joined.at_s
+    after = _Scrape.of(started)
+    steady, end = marks["steady"], marks["end"]
+    seconds = end.at_s - steady.at_s
     service_share, broker_share, load_share, machine_share = (
-        (after - before) / seconds for before, after in zip(joined.cpu_s, end.cpu_s, strict=True)
+        (there - here) / seconds for here, there in zip(steady.cpu_s, end.cpu_s, strict=True)
     )
-    watch_seconds = report.readings / report.rate_hz
-    stages, counts = _stages(started), _counts(started)
+    watch_seconds = (at_end.readings - at_steady.readings) / report.rate_hz
     return Run(
         report=report,
         service_cpu_us=1e6 * service_share / report.devices,
-        stage_us={stage: 1e6 * (stages[stage] - stages_before[stage]) / watch_seconds for stage in stages},
+        stage_us={
+            stage: 1e6 * (at_end.stage_s[stage] - at_steady.stage_s[stage]) / watch_seconds for stage in at_end.stage_s
+        },
         service_share=service_share,
         broker_share=broker_share,
         load_share=load_share,
         others_share=max(0.0, machine_share - service_share - broker_share - load_share),
         rss_bytes=end.rss_bytes,
-        rss_growth_bytes=end.rss_bytes - joined.rss_bytes,
-        behind_s=(report.messages - messages_at_end + counts_before["messages"]) / report.offered_messages_per_s,
-        windows=counts["windows"] - counts_before["windows"],
-        dropped=counts["dropped"] - counts_before["dropped"],
-        late=counts["late"] - counts_before["late"],
+        rss_growth_bytes=end.rss_bytes - steady.rss_bytes,
+        behind_s=(report.messages - at_end.messages + before.messages) / report.offered_messages_per_s,
+        windows=after.windows - before.windows,
+        dropped=after.dropped - before.dropped,
+        late=after.late - before.late,
     )
 
 
@@ -183,15 +183,36 @@ class _Mark:
         return cls(time.monotonic(), cpu_s, proc.rss_bytes(service_pid))
 
 
-def _stages(started: HarStream) -> dict[str, float]:
-    return {stage: started.metric("har_stage_seconds_sum", stage=stage) for stage in STAGES}
+@dataclass(frozen=True, slots=True)
+class _Scrape:
+    """What the service's metrics said; counts since its start.
 
+    Attributes:
+        stage_s: time by stage.
+        dropped: messages and events, by the service or the broker.
+    """
 
-def _counts(started: HarStream) -> dict[str, int]:
-    names = {
-        "messages": ("har_messages_total",),
-        "windows": ("har_windows_total",),
-        "dropped": ("har_dropped_messages_total", "har_dropped_events_total", "har_broker_dropped_messages"),
-        "late": ("har_late_readings_total",),
-    }
-    return {key: round(sum(started.metric(name) for name in metrics)) for key, metrics in names.items()}
+    stage_s: dict[str, float]
+    messages: int
+    readings: int
+    windows: int
+    dropped: int
+    late: int
+
+    @classmethod
+    def of(cls, started: HarStream) -> _Scrape:
+        with urllib.request.urlopen(f"{started.url}/metrics", timeout=30) as answer:  # noqa: S310 - http on loopback
+            text = answer.read().decode()
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+        def total(*names: str) -> int:
+            return round(sum(sample.value for sample in samples if sample.name in names))
+
+        return cls(
+            {s.labels["stage"]: s.value for s in samples if s.name == "har_stage_seconds_sum"},
+            messages=total("har_messages_total"),
+            readings=total("har_readings_total"),
+            windows=total("har_windows_total"),
+            dropped=total("har_dropped_messages_total", "har_dropped_events_total", "har_broker_dropped_messages"),
+            late=total("har_late_readings_total"),
+        )

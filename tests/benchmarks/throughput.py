@@ -90,7 +90,7 @@ def _write_day(path: Path) -> int:
 def _classify_s(path: Path, effort: Effort) -> float:
     """Wall time of the whole command."""
     begin_s = time.monotonic()
-    command = [str(BIN / "har-stream"), "classify", str(path), "--output", "none"]
+    command = [str(BIN / "har-stream"), "classify", str(path)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         proc.pin(process.pid, effort.cores.service)
     if process.returncode:

@@ -207,6 +207,16 @@ def test_latency_runs_from_when_the_deciding_message_was_due(bundle: ModelBundle
     assert heard.tally.latencies_ms.tolist() == [7.0, 9.5]
 
 
+def test_events_of_the_warm_up_count_but_not_their_latency(bundle: ModelBundle) -> None:
+    heard = _Heard(bundle)
+    first, second = heard.due_ns(0, 0), heard.due_ns(0, 1)
+    tally = Tally(heard.fleet, heard.expected, "windows", EPOCH_NS, counted_from_ns=second)
+    tally.hear(heard.document(0, 0), first + 900_000_000)
+    tally.hear(heard.document(0, 1), second + 7_000_000)
+    assert tally.came == 2
+    assert tally.latencies_ms.tolist() == [7.0]
+
+
 def test_events_are_told_apart_as_expected_double_unexpected_and_foreign(bundle: ModelBundle) -> None:
     heard = _Heard(bundle)
     heard.tally.hear(heard.document(0, 0), 0)
