@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.benchmarks.__main__ import main
 from tests.benchmarks.capacity import search
 from tests.benchmarks.figures import Figure, Row, text
 
@@ -57,3 +58,10 @@ def test_a_row_says_what_each_figure_was_divided_by_and_whether_it_is_enough() -
     assert " ".join(lines[1].split()) == "service 81.5 µs per watch-second to reach <= 80: NOT reached, 1.02 of it"
     assert " ".join(lines[2].split()) == "x - s"
     assert lines[3].strip() == "by hand"
+
+
+@pytest.mark.parametrize("given", ["0", "12", "1,x", "", "1;2"])
+def test_rows_that_do_not_exist_are_refused(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--rows", given])
+    assert "expected numbers from 1 to 11 with commas" in capsys.readouterr().err
