@@ -1,7 +1,7 @@
 """The whole table: how many watches, how fast, at what cost, against floors and peers, on this machine in this run.
 
     python -m tests.benchmarks                     everything, about an hour
-    python -m tests.benchmarks --quick             the same, coarsely, in about ten minutes
+    python -m tests.benchmarks --quick             the same, coarsely, in a quarter of an hour
     python -m tests.benchmarks --rows 1,6,8        some rows
 
 The service has the first core for itself; broker, load generator and this process share the last one. Absolute figures
