@@ -21,6 +21,8 @@ from streamer.mqtt.connection import Link, Outgoing, SessionError, UnsupportedVe
 from streamer.wire.payload import Message
 
 _UNSUPPORTED_VERSION: Final = frozenset({132, 1})
+#: Publications under way at once, where the broker takes that many.
+_MOST_AT_A_TIME: Final = 100
 #: -1 means for ever and 0 still allows one; fewer failures than none there cannot be.
 _NEVER_RECONNECT: Final = {"reconnect_retries": -2}
 
@@ -51,11 +53,13 @@ class GmqttConnection:
         self._link = link
         self._receive = receive
         self._unacknowledged = PersistentStorage()
+        self._at_a_time = _MOST_AT_A_TIME
         self._answers: dict[int, asyncio.Future[int]] = {}
         self._ended: asyncio.Future[Never] = asyncio.get_running_loop().create_future()
         will = gmqtt.Message(link.will.topic, link.will.payload, qos=1, retain=True)
         client = gmqtt.Client(link.client_id, will_message=will, persistent_storage=self._unacknowledged)
         client.set_config(_NEVER_RECONNECT)
+        client.on_connect = self._on_connect
         client.on_message = self._on_message
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_answer
@@ -118,9 +122,11 @@ class GmqttConnection:
         """See `Connection`."""
         if not self._client.is_connected:
             raise SessionError("the connection was closed")
-        for outgoing in batch:
-            self._client.publish(outgoing.topic, outgoing.payload, qos=1, retain=outgoing.retain)
-        await self._before_the_end(self._unacknowledged.wait_empty())
+        # gmqtt has no more message ids than the broker takes at a time, and raises instead of waiting for one.
+        for first in range(0, len(batch), self._at_a_time):
+            for outgoing in batch[first : first + self._at_a_time]:
+                self._client.publish(outgoing.topic, outgoing.payload, qos=1, retain=outgoing.retain)
+            await self._before_the_end(self._unacknowledged.wait_empty())
 
     async def lost(self) -> Never:
         """See `Connection`."""
@@ -150,6 +156,14 @@ class GmqttConnection:
             raise SessionError(f"no answer within {self._link.timeout_s:g} s") from error
         finally:
             task.cancel()
+
+    def _on_connect(
+        self, _client: gmqtt.Client, _session_present: int, _result: int, properties: Mapping[str, Any]
+    ) -> None:
+        receive_maximum = properties.get("receive_maximum")
+        if receive_maximum:
+            # One id is never handed out, and one is left for a subscription.
+            self._at_a_time = max(1, min(_MOST_AT_A_TIME, int(receive_maximum[0]) - 2))
 
     def _on_message(
         self, _client: gmqtt.Client, topic: str | bytes, payload: bytes, qos: int, properties: Mapping[str, Any]

@@ -349,3 +349,23 @@ def test_failed_worker_ends_the_service() -> None:
     assert "har-stream worker 1: HTTP: cannot listen" in done.stderr
     assert "worker-1 ended with status 2" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("client", ["gmqtt", "aiomqtt"])
+def test_a_burst_of_events_fits_a_broker_that_takes_twenty_at_a_time(
+    start_mosquitto: Callable[..., Mosquitto], tmp_path: Path, client: str
+) -> None:
+    # Mosquitto's stock Receive Maximum is 20; forty watches that start together bring many more events at once.
+    stock = start_mosquitto(template="listener {port} {host}\nallow_anonymous true\n")
+    address = ("--broker", stock.host, "--port", str(stock.port))
+    service = HarStream(tmp_path, *address, "--publish", "windows", "--mqtt-client", client)
+    try:
+        service.wait_ready()
+        summary = simulator("synthetic", *address, "--devices", "40", "--speed", "max", "--duration", "60")
+        assert summary["processed"]
+        assert service.metric("har_reconnects_total") == 0
+        assert service.metric("har_dropped_events_total") == 0
+        assert service.stop() == 0
+        assert len({event.device for event in service.events}) == 40
+    finally:
+        service.kill()
