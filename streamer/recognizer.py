@@ -8,9 +8,9 @@ grouped into calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,11 @@ from streamer.errors import ConfigError, PayloadError, RejectReason
 from streamer.imu import ImuBatch
 from streamer.preprocessing.intake import SENSOR_SKEW_NS
 from streamer.preprocessing.pipeline import Preprocessor, Step, Windows, join_windows
-from streamer.preprocessing.slots import Slots
+from streamer.preprocessing.slots import Slots, SlotState
 from streamer.results import Counts, Result
 from streamer.tracking import ActivityTracker
 from streamer.watch_state import WatchNotes, decode_state, encode_state
-from streamer.watches import Limits, Watches
+from streamer.watches import Limits, Liveness, Watches
 from streamer.wire import topics
 from streamer.wire.events import Reason
 from streamer.wire.payload import Message, decode
@@ -103,6 +103,7 @@ class Recognizer:
                 self._refuse_future(batch, now_ns)
             except PayloadError as error:
                 result.counts.reject(error)
+                result.refused.append((message, error))
             else:
                 batches.append(batch)
         self._mark("decode")
@@ -129,13 +130,14 @@ class Recognizer:
         self._take_counts(result.counts)
         return result
 
+    def excuse(self, deaf_ns: int) -> None:
+        """Leave a time in which nobody listened out of every watch's silence."""
+        self.watches.excuse(deaf_ns)
+
     def export_watch(self, device_id: str) -> bytes | None:
         """A watch's whole state, None for an unknown watch."""
         slot = self.watches.slot_of(device_id)
-        if slot is None:
-            return None
-        stages = {stage: slots.export_slot(slot) for stage, slots in self._stages.items()}
-        return encode_state(device_id, self.bundle.digest, stages)
+        return None if slot is None else b"".join(self._export([device_id], [slot]))
 
     def import_watch(self, data: bytes, now_ns: int) -> None:
         """Follow a watch from an exported state, in place of what was known of it.
@@ -143,19 +145,54 @@ class Recognizer:
         Raises:
             ConfigError: the state is damaged, of another layout or of another bundle, or there is no room for a watch.
         """
-        device, stages = decode_state(data, self.bundle.digest)
-        expected = {stage: slots.export_slot(0).keys() for stage, slots in self._stages.items()}
-        if {stage: arrays.keys() for stage, arrays in stages.items()} != expected:
-            raise ConfigError(f"state of watch {device}: lacks a stage's state; expected one of this release")
-        slot = self.watches.heard(device, now_ns)
-        if slot is None:
-            if not self.watches.room_for_one:
-                raise ConfigError(
-                    f"state of watch {device}: {len(self.watches)} watches are followed; expected room for one"
-                )
-            slot = self._new_slot(device, now_ns)
-        for stage, slots in self._stages.items():
-            slots.import_slot(slot, stages[stage])
+        self._import(data, now_ns)
+
+    def export_fleet(self) -> tuple[Liveness, Iterator[bytes]]:
+        """The whole state: when watches were last heard of, and all their slots in pieces.
+
+        The pieces are of a copy: they may be written while the recognizer goes on.
+        """
+        devices = list(self.watches)
+        slots = [slot for device in devices if (slot := self.watches.slot_of(device)) is not None]
+        return self.watches.export_liveness(), self._export(devices, slots)
+
+    def import_fleet(self, liveness: Liveness, data: bytes | memoryview) -> None:
+        """Go on from an exported fleet; to be called before anything is processed.
+
+        Raises:
+            ConfigError: the state is damaged, of another layout or of another bundle, or there is no room for it.
+        """
+        self._import(data, 0)
+        try:
+            self.watches.import_liveness(liveness)
+        except ValueError as error:
+            raise ConfigError(f"state of {len(self.watches)} watches: {error}") from error
+
+    def _export(self, devices: Sequence[str], slots: Sequence[int]) -> Iterator[bytes]:
+        rows = np.asarray(slots, np.int64)
+        return encode_state(
+            devices, self.bundle.digest, {stage: held.export_rows(rows) for stage, held in self._stages.items()}
+        )
+
+    def _import(self, data: bytes | memoryview, now_ns: int) -> None:
+        devices, stages = decode_state(data, self.bundle.digest)
+        named = f"state of watch {devices[0]}" if len(devices) == 1 else f"state of {len(devices)} watches"
+        if _layout(stages) != _layout({stage: held.export_rows(_NO_SLOTS) for stage, held in self._stages.items()}):
+            raise ConfigError(f"{named}: other stages or arrays; expected those of this release")
+        if any(
+            len(stages[stage][name]) != len(devices) for stage, held in self._stages.items() for name in held.ARRAYS
+        ):
+            raise ConfigError(f"{named}: arrays of other lengths; expected a row for each watch")
+        slots: list[int] = []
+        for device in devices:
+            slot = self.watches.heard(device, now_ns)
+            if slot is None:
+                if not self.watches.room_for_one:
+                    raise ConfigError(f"{named}: {len(self.watches)} watches are followed; expected room for one")
+                slot = self._new_slot(device, now_ns)
+            slots.append(slot)
+        for stage, held in self._stages.items():
+            held.import_rows(np.asarray(slots, np.int64), stages[stage])
 
     def _refuse_future(self, batch: ImuBatch, now_ns: int) -> None:
         ahead_ns = int(batch.t_ns.max()) - now_ns
@@ -325,6 +362,14 @@ class _Work:
     closed: NDArray[np.int64] = field(default_factory=lambda: _NO_SLOTS)
     gap_ns: NDArray[np.int64] = field(default_factory=lambda: _NO_SLOTS)
     missing: Sequence[int] = ()
+
+
+def _layout(stages: Mapping[str, SlotState]) -> dict[str, dict[str, tuple[np.dtype[Any], tuple[int, ...]]]]:
+    """What each stage keeps of one watch."""
+    return {
+        stage: {name: (array.dtype, array.shape[1:]) for name, array in state.items()}
+        for stage, state in stages.items()
+    }
 
 
 def _alike(one: ImuBatch, other: ImuBatch) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from streamer.errors import PayloadError, RejectReason
 from streamer.wire.events import ActivityEvent, Reason
+from streamer.wire.payload import Message
 
 
 @dataclass(slots=True)
@@ -46,7 +47,8 @@ class Counts:
 
 @dataclass(slots=True)
 class Result:
-    """Events in the order of their decision for each watch, and counts."""
+    """Events in the order of their decision for each watch, counts, and the messages refused."""
 
     events: list[ActivityEvent] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
+    refused: list[tuple[Message, PayloadError]] = field(default_factory=list)

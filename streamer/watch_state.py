@@ -1,8 +1,14 @@
-"""A watch's whole state as one small value: for a checkpoint, or to hand a watch over to another process."""
+"""The state of some watches as bytes: for a snapshot of all, or to hand one over to another process.
+
+A MessagePack header that names the watches and describes the arrays, its length before it, then the arrays as they
+lie in memory: a fleet's state is written without another copy of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from typing import Final
 
 import msgspec
@@ -12,49 +18,76 @@ from streamer.errors import ConfigError
 from streamer.preprocessing.slots import Slots, SlotState
 from streamer.wire.events import Reason
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
+_LENGTH: Final = struct.Struct("<I")
 
 
-class WatchState(msgspec.Struct, frozen=True, kw_only=True):
-    """Arrays by stage and name, as (dtype, shape, bytes); only the bundle that made them can go on with them."""
+class _Array(msgspec.Struct, frozen=True, array_like=True):
+    stage: str
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class _Header(msgspec.Struct, frozen=True, kw_only=True):
+    """Only the bundle that made the arrays can go on with them."""
 
     schema: int
     model_digest: str
-    device: str
-    stages: dict[str, dict[str, tuple[str, tuple[int, ...], bytes]]]
+    devices: list[str]
+    arrays: list[_Array]
 
 
-def encode_state(device_id: str, model_digest: str, stages: Mapping[str, SlotState]) -> bytes:
-    """A watch's state as bytes."""
-    arrays = {
-        stage: {name: (array.dtype.str, array.shape, array.tobytes()) for name, array in state.items()}
-        for stage, state in stages.items()
-    }
-    return msgspec.msgpack.encode(WatchState(schema=SCHEMA, model_digest=model_digest, device=device_id, stages=arrays))
+def encode_state(devices: Sequence[str], model_digest: str, stages: Mapping[str, SlotState]) -> Iterator[bytes]:
+    """The state of watches in pieces, whose sum `decode_state` takes."""
+    arrays = [(stage, name, array) for stage, state in stages.items() for name, array in state.items()]
+    header = msgspec.msgpack.encode(
+        _Header(
+            schema=SCHEMA,
+            model_digest=model_digest,
+            devices=list(devices),
+            arrays=[_Array(stage, name, array.dtype.str, array.shape) for stage, name, array in arrays],
+        )
+    )
+    yield _LENGTH.pack(len(header))
+    yield header
+    for _, _, array in arrays:
+        yield array.tobytes()
 
 
-def decode_state(data: bytes, model_digest: str) -> tuple[str, dict[str, SlotState]]:
-    """Device and arrays by stage of an encoded state.
+def decode_state(data: bytes | memoryview, model_digest: str) -> tuple[list[str], dict[str, SlotState]]:
+    """Watches, and arrays by stage, of an encoded state.
 
     Raises:
         ConfigError: it is damaged, of another layout or of another bundle.
     """
     try:
-        state = msgspec.msgpack.decode(data, type=WatchState)
-    except msgspec.DecodeError as error:
-        raise ConfigError(f"watch state: {error}") from error
-    if (state.schema, state.model_digest) != (SCHEMA, model_digest):
+        (length,) = _LENGTH.unpack_from(data)
+        header = msgspec.msgpack.decode(data[_LENGTH.size : _LENGTH.size + length], type=_Header)
+    except (struct.error, msgspec.DecodeError) as error:
+        raise ConfigError(f"watch state: {error}; expected one of this release") from error
+    if (header.schema, header.model_digest) != (SCHEMA, model_digest):
         raise ConfigError(
-            f"state of watch {state.device}: schema {state.schema}, bundle {state.model_digest}; "
+            f"state of {_named(header.devices)}: schema {header.schema}, bundle {header.model_digest}; "
             f"expected schema {SCHEMA}, bundle {model_digest}"
         )
+    stages: dict[str, SlotState] = {}
+    offset = _LENGTH.size + length
     try:
-        return state.device, {
-            stage: {name: np.frombuffer(raw, dtype).reshape(shape) for name, (dtype, shape, raw) in arrays.items()}
-            for stage, arrays in state.stages.items()
-        }
+        for array in header.arrays:
+            count = prod(array.shape)
+            values = np.frombuffer(data, array.dtype, count, offset).reshape(array.shape)
+            stages.setdefault(array.stage, {})[array.name] = values
+            offset += values.nbytes
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"state of watch {state.device}: {error}") from error
+        raise ConfigError(f"state of {_named(header.devices)}: {error}") from error
+    if offset != len(data):
+        raise ConfigError(f"state of {_named(header.devices)}: {len(data)} bytes; expected {offset}")
+    return header.devices, stages
+
+
+def _named(devices: Sequence[str]) -> str:
+    return f"watch {devices[0]}" if len(devices) == 1 else f"{len(devices)} watches"
 
 
 class WatchNotes(Slots):

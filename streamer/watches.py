@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+import numpy as np
+
 from streamer.imu import ImuBatch
 
 #: Readings after which a new name gets a slot; until then it waits in a pool where invented names push each other out.
@@ -32,6 +35,25 @@ class Limits:
     silence_ns: int = 30_000_000_000
     evict_after_ns: int = 3_600_000_000_000
     max_future_ns: int = 86_400_000_000_000
+
+
+class HeldBatch(msgspec.Struct, frozen=True, array_like=True):
+    """An `ImuBatch` on probation as a value that can be written: its arrays as the bytes they are."""
+
+    device: str
+    t_ns: bytes
+    acc: bytes | None
+    gyro: bytes | None
+    rate_hz: float | None
+    seq: int | None
+
+
+class Liveness(msgspec.Struct, frozen=True, kw_only=True):
+    """When each watch was last heard of, oldest first, and what names on probation have sent."""
+
+    alive: list[tuple[str, int]]
+    silent: list[tuple[str, int]]
+    probation: list[HeldBatch]
 
 
 class Watches:
@@ -134,3 +156,53 @@ class Watches:
                 break
             aged.append(device_id)
         return aged
+
+    def excuse(self, deaf_ns: int) -> None:
+        """Leave a time in which nobody listened out of every watch's silence; negative where a clock was set back."""
+        for heard in (self._alive, self._silent):
+            for device_id in heard:
+                heard[device_id] += deaf_ns
+
+    def export_liveness(self) -> Liveness:
+        """What is known besides slots."""
+        return Liveness(
+            alive=list(self._alive.items()),
+            silent=list(self._silent.items()),
+            probation=[_held(batch) for held in self._probation.values() for batch in held],
+        )
+
+    def import_liveness(self, liveness: Liveness) -> None:
+        """Put what `export_liveness` gave in place of what is known; the same watches must have slots.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        if self._slots.keys() != dict(liveness.alive).keys() | dict(liveness.silent).keys():
+            raise ValueError("liveness of other watches than have slots")
+        self._alive = OrderedDict(liveness.alive)
+        self._silent = OrderedDict(liveness.silent)
+        self._probation = OrderedDict()
+        for held in liveness.probation:
+            self._probation.setdefault(held.device, []).append(_batch(held))
+
+
+def _held(batch: ImuBatch) -> HeldBatch:
+    return HeldBatch(
+        batch.device_id,
+        batch.t_ns.tobytes(),
+        None if batch.acc is None else batch.acc.tobytes(),
+        None if batch.gyro is None else batch.gyro.tobytes(),
+        batch.rate_hz,
+        batch.seq,
+    )
+
+
+def _batch(held: HeldBatch) -> ImuBatch:
+    return ImuBatch(
+        held.device,
+        np.frombuffer(held.t_ns, np.int64),
+        None if held.acc is None else np.frombuffer(held.acc, np.float64).reshape(-1, 3),
+        None if held.gyro is None else np.frombuffer(held.gyro, np.float64).reshape(-1, 3),
+        held.rate_hz,
+        held.seq,
+    )

@@ -64,19 +64,27 @@ class Intake(Slots):
         self._times += [NO_TIMES] * more
         self._values += [NO_VALUES] * more
 
-    def export_slot(self, slot: int) -> SlotState:
-        """A copy of one slot's rows and of the readings it still needs."""
-        state = super().export_slot(slot)
-        for sensor, lane in zip(self._sensors, self._lanes_of(slot), strict=True):
-            state[f"{sensor}_times"], state[f"{sensor}_values"] = self._times[lane], self._values[lane]
+    def export_rows(self, rows: Int64) -> SlotState:
+        """A copy of some slots' rows and of the readings they still need, laid end to end with their numbers."""
+        state = super().export_rows(rows)
+        for number, sensor in enumerate(self._sensors):
+            lanes = [slot * len(self._sensors) + number for slot in rows.tolist()]
+            times = [self._times[lane] for lane in lanes]
+            state[f"{sensor}_lengths"] = np.array([len(t) for t in times], np.int64)
+            state[f"{sensor}_times"] = np.concatenate([NO_TIMES, *times])
+            state[f"{sensor}_values"] = np.concatenate([NO_VALUES, *(self._values[lane] for lane in lanes)])
         return state
 
-    def import_slot(self, slot: int, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Put what `export_slot` gave into a slot."""
-        super().import_slot(slot, state)
-        for sensor, lane in zip(self._sensors, self._lanes_of(slot), strict=True):
-            self._times[lane] = state[f"{sensor}_times"].astype(np.int64)
-            self._values[lane] = state[f"{sensor}_values"].astype(np.float64)
+    def import_rows(self, rows: Int64, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Put what `export_rows` gave into as many slots."""
+        super().import_rows(rows, state)
+        for number, sensor in enumerate(self._sensors):
+            ends = np.cumsum(state[f"{sensor}_lengths"].astype(np.int64))[:-1]
+            times = np.split(state[f"{sensor}_times"].astype(np.int64), ends)
+            values = np.split(state[f"{sensor}_values"].astype(np.float64), ends)
+            for slot, slot_times, slot_values in zip(rows.tolist(), times, values, strict=True):
+                lane = slot * len(self._sensors) + number
+                self._times[lane], self._values[lane] = slot_times.copy(), slot_values.copy()
 
     def reset(self, slot: int) -> None:
         """Forget a slot's readings."""

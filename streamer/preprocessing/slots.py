@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-#: A watch's state in one stage, by attribute.
+#: Some watches' state in one stage, by attribute.
 SlotState = dict[str, NDArray[np.generic]]
 
 
@@ -31,11 +31,20 @@ class Slots:
         """Forget everything about a slot."""
         raise NotImplementedError
 
-    def export_slot(self, slot: int) -> SlotState:
-        """A copy of one slot's rows."""
-        return {name: np.copy(getattr(self, name)[slot]) for name in self.ARRAYS}
+    def export_rows(self, rows: NDArray[np.int64]) -> SlotState:
+        """A copy of some slots' rows.
 
-    def import_slot(self, slot: int, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Put rows that `export_slot` gave into a slot."""
+        Args:
+            rows: (n,) int64, distinct slots.
+        """
+        return {name: getattr(self, name)[rows] for name in self.ARRAYS}
+
+    def import_rows(self, rows: NDArray[np.int64], state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Put what `export_rows` gave into as many slots.
+
+        Args:
+            rows: (n,) int64, distinct slots.
+            state: of n slots.
+        """
         for name in self.ARRAYS:
-            getattr(self, name)[slot] = state[name]
+            getattr(self, name)[rows] = state[name]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from streamer.errors import PayloadError, RejectReason
@@ -20,8 +20,7 @@ __all__ = ["CONTENT_TYPES", "MAX_BYTES", "Message", "decode", "encode_cbor", "en
 MAX_BYTES: Final = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One MQTT message: its topic names the device, its content type (MQTT 5) the format."""
 
     topic: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 from collections import Counter
@@ -23,7 +24,7 @@ from streamer.imu import ImuBatch
 from streamer.preprocessing.pipeline import windows_of
 from streamer.recognizer import Recognizer
 from streamer.results import Result
-from streamer.watches import PROBATION_READINGS, Limits
+from streamer.watches import PROBATION_READINGS, Limits, Liveness
 from streamer.wire import topics
 from streamer.wire.events import ActivityEvent, encode_event
 from streamer.wire.payload import Message, encode_cbor, encode_json
@@ -526,22 +527,55 @@ def test_state_of_another_bundle_layout_or_damaged_is_refused(posture: ModelBund
     state = source.export_watch("wrist")
     assert state is not None
     assert source.export_watch("nobody") is None
-    document = msgspec.msgpack.decode(state)
-    layout = msgspec.msgpack.encode(document | {"schema": 2})
-    no_stage = msgspec.msgpack.encode(document | {"stages": {**document["stages"], "filter": {}}})
-    short = {**document["stages"]["track"], "smoothed": ("<f8", (3,), b"short")}
-    cut_array = msgspec.msgpack.encode(document | {"stages": {**document["stages"], "track": short}})
+    (length,) = struct.unpack_from("<I", state)
+    header = msgspec.msgpack.decode(state[4 : 4 + length])
+
+    def with_header(**changes: object) -> bytes:
+        changed = msgspec.msgpack.encode(header | changes)
+        return struct.pack("<I", len(changed)) + changed + state[4 + length :]
+
+    stage, name, dtype, shape = header["arrays"][0]
     for recognizer, data, expected in (
-        (Recognizer(both), state, f"bundle {posture.digest}; expected schema 1, bundle {both.digest}"),
-        (source, layout, "schema 2"),
-        (source, no_stage, "state of watch wrist: lacks a stage's state"),
-        (source, cut_array, "state of watch wrist: buffer size"),
-        (source, state[:-1], "watch state: Input data was truncated"),
-        (source, b"", "watch state: Input data was truncated"),
+        (Recognizer(both), state, f"bundle {posture.digest}; expected schema 2, bundle {both.digest}"),
+        (source, with_header(schema=1), "schema 1"),
+        (source, with_header(arrays=[[stage, "other", dtype, shape], *header["arrays"][1:]]), "other stages or arrays"),
+        (source, with_header(arrays=[[stage, name, "<i2", shape], *header["arrays"][1:]]), "state of watch wrist"),
+        (source, with_header(devices=[]), "state of 0 watches: arrays of other lengths"),
+        (source, state[:-1], "state of watch wrist: buffer is smaller"),
+        (source, state + b"x", f"state of watch wrist: {len(state) + 1} bytes; expected {len(state)}"),
+        (source, state[:20], "watch state: Input data was truncated"),
+        (source, b"", "watch state: unpack_from"),
     ):
         with pytest.raises(ConfigError, match=expected):
             recognizer.import_watch(data, NOW_NS)
     assert source.export_watch("wrist") == state
+
+
+def test_a_fleet_goes_on_in_a_fresh_recognizer_as_if_nothing_had_happened(posture: ModelBundle) -> None:
+    """Watches in slots, silent ones, and one that is still on probation."""
+
+    def arriving(start_s: float) -> list[Message]:
+        lengths = {"a": 2.0, "b": 1.0, "c": 0.2 if start_s == 0 else 2.0}
+        return [message(still("lying", s, device=d, start_s=start_s)) for d, s in lengths.items()]
+
+    one, other = (Recognizer(posture, limits=LIMITS, every_window=True) for _ in range(2))
+    one.process(arriving(0), NOW_NS)
+    liveness, pieces = one.export_fleet()
+    expected = [one.process(arriving(2), NOW_NS + 1), one.process([], NOW_NS + 10**12)]
+    other.import_fleet(msgspec.msgpack.decode(msgspec.msgpack.encode(liveness), type=Liveness), b"".join(pieces))
+    found = [other.process(arriving(2), NOW_NS + 1), other.process([], NOW_NS + 10**12)]
+    assert by_device(found) == by_device(expected)
+    assert {"a", "b", "c"} == by_device(expected).keys()
+    with pytest.raises(ConfigError, match="liveness of other watches"):
+        other.import_fleet(Liveness(alive=[], silent=[], probation=[]), b"".join(one.export_fleet()[1]))
+
+
+def test_time_in_which_nobody_listened_ends_no_bout(posture: ModelBundle) -> None:
+    recognizer = Recognizer(posture, limits=LIMITS)
+    recognizer.process([message(still("lying", 4.0))], NOW_NS)
+    recognizer.excuse(LIMITS.silence_ns)
+    assert not recognizer.process([], NOW_NS + LIMITS.silence_ns + 1).events
+    assert [e.reason for e in recognizer.process([], NOW_NS + 2 * LIMITS.silence_ns).events] == ["silence"]
 
 
 def test_state_is_refused_where_there_is_no_room(posture: ModelBundle) -> None:
