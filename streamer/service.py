@@ -21,7 +21,7 @@ from streamer.config import Settings
 from streamer.errors import HarError, RejectReason
 from streamer.ingress import Arrival, Ingress
 from streamer.metrics import EvictionReason, Metrics, Stage
-from streamer.mqtt.connection import Outgoing, SessionError
+from streamer.mqtt.connection import Outgoing, RefusedError, SessionError
 from streamer.recognizer import Recognizer
 from streamer.results import Result
 from streamer.session import Broker, Session
@@ -132,7 +132,7 @@ class Service:
 
         Raises:
             ConfigError: certificates or the password can't be read.
-            BrokerError: the broker can't be used and `exit_on_failure` is set.
+            BrokerError: the broker turns the service down at the start, or can't be used and `exit_on_failure` is set.
         """
         broker = Broker(
             self._settings,
@@ -179,7 +179,8 @@ class Service:
     def _fail(self, broker: Broker, error: SessionError) -> None:
         self._metrics.connected.set(0)
         self._unready = f"no session at {broker.address}: {error}"
-        if self._settings.exit_on_failure:
+        # A service that never had a session and is turned down would try in vain, and nobody would notice.
+        if self._settings.exit_on_failure or (not self._sessions and isinstance(error, RefusedError)):
             raise BrokerError(f"MQTT broker at {broker.address}: {error}") from error
         if self._sessions:
             logger.warning("MQTT broker at %s: %s; trying again", broker.address, error)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import logging
-import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib import import_module
 from typing import Final, Never, cast
 
 from streamer.config import Settings
-from streamer.errors import ConfigError
 from streamer.ingress import Arrival
-from streamer.mqtt.connection import Connect, Connection, Link, Outgoing, SessionError, UnsupportedVersionError
+from streamer.mqtt.connection import (
+    Connect,
+    Connection,
+    Link,
+    Outgoing,
+    RefusedError,
+    SessionError,
+    UnsupportedVersionError,
+)
+from streamer.mqtt.tls import client_context, diagnose
 from streamer.wire import topics
 
 logger = logging.getLogger(__name__)
@@ -54,12 +61,13 @@ class Session:
         """Ask for readings.
 
         Raises:
-            SessionError: the broker refuses a filter.
+            RefusedError: the broker refuses a filter.
+            SessionError: the session was lost.
         """
         for topic in self._filters:
             code = await self._connection.subscribe(topic, self._qos)
             if code >= _REFUSED:
-                raise SessionError(f"the broker refuses the subscription to {topic} (reason code {code})")
+                raise RefusedError(f"the broker refuses the subscription to {topic} (reason code {code})")
         # Refused or unknown here means only that this count can't be watched.
         await self._connection.subscribe(_DROPPED_TOPIC, 0)
 
@@ -116,7 +124,7 @@ class Broker:
             client_id=settings.client_id,
             username=settings.username,
             password=settings.password(),
-            tls=_tls_context(settings),
+            tls=client_context(settings.tls_ca, settings.tls_cert, settings.tls_key) if settings.uses_tls else None,
             keepalive_s=_KEEPALIVE_S,
             timeout_s=_TIMEOUT_S,
             will=Outgoing(topics.status(settings.client_id), b"offline", retain=True),
@@ -147,6 +155,21 @@ class Broker:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
+        try:
+            opening, connection = await self._open()
+        except RefusedError:
+            raise
+        except SessionError as error:
+            reason = await diagnose(self._link.host, self._link.port, self._link.tls)
+            if reason is not None:
+                raise RefusedError(reason) from error
+            raise
+        try:
+            yield connection
+        finally:
+            await opening.__aexit__(None, None, None)
+
+    async def _open(self) -> tuple[AbstractAsyncContextManager[Connection], Connection]:
         opening = self._connect(self._link, self._mqtt_5, self._take)
         try:
             connection = await opening.__aenter__()
@@ -157,10 +180,7 @@ class Broker:
             opening = self._connect(self._link, False, self._take)  # noqa: FBT003 # a `Connect`
             connection = await opening.__aenter__()
             self._mqtt_5 = False
-        try:
-            yield connection
-        finally:
-            await opening.__aexit__(None, None, None)
+        return opening, connection
 
     def _take(self, arrival: Arrival) -> None:
         if arrival.message.topic == _DROPPED_TOPIC:
@@ -168,16 +188,3 @@ class Broker:
                 self._dropped(int(arrival.message.payload))
         else:
             self._receive(arrival)
-
-
-def _tls_context(settings: Settings) -> ssl.SSLContext | None:
-    if not settings.uses_tls:
-        return None
-    try:
-        context = ssl.create_default_context(cafile=settings.tls_ca)
-        if settings.tls_cert is not None:
-            context.load_cert_chain(settings.tls_cert, settings.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        files = ", ".join(f for f in (settings.tls_ca, settings.tls_cert, settings.tls_key) if f)
-        raise ConfigError(f"TLS files {files}: cannot be used ({error})") from error
-    return context

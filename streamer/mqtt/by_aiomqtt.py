@@ -15,7 +15,7 @@ from typing import Final, Never, cast
 import aiomqtt
 
 from streamer.ingress import Arrival
-from streamer.mqtt.connection import Link, Outgoing, SessionError, UnsupportedVersionError
+from streamer.mqtt.connection import REFUSALS, Link, Outgoing, RefusedError, SessionError, UnsupportedVersionError
 from streamer.wire.payload import Message
 
 #: MQTT 5 reason code and MQTT 3.1.1 return code: the broker does not speak this version.
@@ -53,8 +53,11 @@ async def connect(link: Link, mqtt_5: bool, receive: Callable[[Arrival], None]) 
     try:
         await client.__aenter__()
     except aiomqtt.MqttError as error:
-        if _code(error) in _UNSUPPORTED_VERSION:
+        code = _code(error)
+        if code in _UNSUPPORTED_VERSION:
             raise UnsupportedVersionError(str(error)) from error
+        if code in REFUSALS:
+            raise RefusedError(str(error)) from error
         raise SessionError(str(error)) from error
     except OSError as error:
         raise SessionError(str(error)) from error

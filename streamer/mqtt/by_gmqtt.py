@@ -17,7 +17,7 @@ from gmqtt.mqtt.constants import MQTTv50, MQTTv311
 from gmqtt.storage import PersistentStorage
 
 from streamer.ingress import Arrival
-from streamer.mqtt.connection import Link, Outgoing, SessionError, UnsupportedVersionError
+from streamer.mqtt.connection import REFUSALS, Link, Outgoing, RefusedError, SessionError, UnsupportedVersionError
 from streamer.wire.payload import Message
 
 _UNSUPPORTED_VERSION: Final = frozenset({132, 1})
@@ -89,7 +89,9 @@ class GmqttConnection:
             await self.close()
             text = str(error)
             code = int(text.split()[1])
-            raise (UnsupportedVersionError if code in _UNSUPPORTED_VERSION else SessionError)(text) from error
+            if code in _UNSUPPORTED_VERSION:
+                raise UnsupportedVersionError(text) from error
+            raise (RefusedError if code in REFUSALS else SessionError)(text) from error
         except OSError as error:
             raise SessionError(str(error)) from error
         except SessionError as error:

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Never, Protocol
+from typing import Final, Never, Protocol
 
 from streamer.errors import HarError
 from streamer.ingress import Arrival
@@ -16,8 +16,17 @@ class SessionError(HarError):
     """The session cannot be had or was lost; another may be tried."""
 
 
+class RefusedError(SessionError):
+    """The broker, or whoever answers there, says no: to the credentials, the certificate or the subscription."""
+
+
 class UnsupportedVersionError(SessionError):
     """The broker does not speak the version of MQTT that was asked for."""
+
+
+#: Answers to CONNECT that the client's credentials or name bring about: of MQTT 3.1.1, then reason codes of MQTT 5.
+#: The broker's own state may be mended without the client, these may not.
+REFUSALS: Final = frozenset({2, 4, 5, 133, 134, 135, 138, 140})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,5 +96,6 @@ class Connection(Protocol):
 
 
 #: Opens a connection for the duration of a context: link, whether MQTT 5 is spoken, and what takes the messages.
-#: Raises SessionError when it cannot be had, UnsupportedVersionError when another version may do.
+#: Raises SessionError when it cannot be had, of it RefusedError when the broker turns the client down, and
+#: UnsupportedVersionError when another version may do.
 Connect = Callable[[Link, bool, Callable[[Arrival], None]], AbstractAsyncContextManager[Connection]]
