@@ -30,6 +30,13 @@ from streamer.preprocessing.spec import PreprocessingSpec
 RATE_READINGS: Final = 16
 #: Fine grid points per grid point, at most: feeds faster than this are interpolated rather than averaged.
 MAX_FACTOR: Final = 32
+#: Fine grid points per second, at most (one grid's own rate may be higher). Wrists move below 20 Hz; a sender that
+#: declares 10 kHz and then sends a reading a second would have each of them cost a second of this.
+MAX_FINE_HZ: Final = 400
+#: Samples per turn for all watches together, and for one watch at least. Messages may state few readings over a long
+#: time; cut into turns, which changes no sample, they take time but not memory.
+_TURN_SAMPLES: Final = 131_072
+_TURN_SAMPLES_EACH: Final = 256
 #: An interval longer than this many feed periods is a hole. One and a half: half way to one missing reading.
 HOLE_PERIODS: Final = 1.5
 
@@ -149,7 +156,12 @@ class Aligner(Slots):
         )
         last = horizon.reshape(-1, width).min(axis=1)
         counts = np.where(is_open, np.maximum(last - self.next_index[rows] + 1, 0), 0)
-        ended = is_open & (closed & (horizon == np.repeat(last, width))).reshape(-1, width).any(axis=1)
+        turn = max(_TURN_SAMPLES // max(len(rows), 1), _TURN_SAMPLES_EACH)
+        cut = counts > turn
+        if cut.any():
+            counts = np.minimum(counts, turn)
+            again |= cut
+        ended = is_open & (closed & (horizon == np.repeat(last, width))).reshape(-1, width).any(axis=1) & ~cut
         gap_ns = np.zeros(len(rows), np.int64)
         emitting = np.flatnonzero(counts)
         samples, hole_ns = self._interpolate(rows, lanes, run_end, emitting, counts)
@@ -165,7 +177,7 @@ class Aligner(Slots):
                     start[lane] = run_end[lane]
                     gap_ns[i] = max(int(gap_ns[i]), int(lanes.times[run_end[lane]] - lanes.times[run_end[lane] - 1]))
         again |= ended
-        stalled = self._drop_stalled(rows, lanes, start) & ~ended & is_open if width > 1 else ended & False
+        stalled = self._drop_stalled(rows, lanes, start, ~cut) & ~ended & is_open if width > 1 else ended & False
         self.factor[rows[ended | stalled]] = 0
         over = np.flatnonzero(ended | stalled)
         self._counts.gaps += len(over)
@@ -217,7 +229,8 @@ class Aligner(Slots):
         self.anchor_ns[slot] = anchor
         self.next_index[slot] = 0
         self.feed_hz[slot] = rates
-        self.factor[slot] = min(max(1, int(np.ceil(rates.max() / self._spec.rate_hz - 0.2))), MAX_FACTOR)
+        most = min(MAX_FACTOR, max(1, MAX_FINE_HZ // self._spec.rate_hz))
+        self.factor[slot] = min(max(1, int(np.ceil(rates.max() / self._spec.rate_hz - 0.2))), most)
         return True, False
 
     def _horizon(
@@ -276,12 +289,12 @@ class Aligner(Slots):
         needed: Int64 = np.clip(np.minimum(at, run_end - 1) - 1, start, lanes.end)
         return needed
 
-    def _drop_stalled(self, rows: Int64, lanes: Lanes, start: Int64) -> NDArray[np.bool_]:
-        """Drop what has waited too long for the other sensor; True where a sensor is that far behind."""
+    def _drop_stalled(self, rows: Int64, lanes: Lanes, start: Int64, of: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Drop what has waited too long for the other sensor; True for rows of `of` where one is that far behind."""
         width = len(self._sensors)
         newest = self._intake.newest_ns[rows]
         stalled = np.zeros(len(rows), np.bool_)
-        for i in np.flatnonzero(newest.max(axis=1) - newest.min(axis=1) > SENSOR_SKEW_NS).tolist():
+        for i in np.flatnonzero(of & (newest.max(axis=1) - newest.min(axis=1) > SENSOR_SKEW_NS)).tolist():
             ahead = i * width + int(newest[i].argmax())
             stalled[i] = waited_ns(lanes.times[start[ahead] : lanes.end[ahead]], newest[i]) > SENSOR_SKEW_NS
             if not stalled[i]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from streamer.errors import ConfigError
 from streamer.imu import STANDARD_GRAVITY, ImuBatch
 from streamer.preprocessing.intake import SENSOR_SKEW_NS
-from streamer.preprocessing.pipeline import Preprocessor, Step, Windows, denser, windows_of
+from streamer.preprocessing.pipeline import Preprocessor, Step, Windows, denser, join_windows, windows_of
 from streamer.preprocessing.spec import UCI_HAR, Channel, LowPass, PreprocessingSpec
 from tests.bundles import POSTURE_SPEC, START_NS
 from tests.motion import MS, SECOND, Feed, feeds, interleaved, joined, messages, noise, rows, still, times, turns
@@ -522,3 +522,20 @@ def test_spec_names_the_sensors_it_needs() -> None:
     assert UCI_HAR.sensors == ("acc", "gyro")
     assert ACC_ONLY.sensors == ("acc",)
     assert (UCI_HAR.period_ns, UCI_HAR.window_ns) == (20 * MS, 2_560 * MS)
+
+
+def test_long_sparse_message_is_worked_off_in_turns_that_change_nothing() -> None:
+    # A fast start latches fine steps; then each reading stands for a second of them: 400,000 samples in one message.
+    rng = np.random.default_rng(0)
+    steps = np.concatenate([np.full(20, 2_500_000), rng.integers(980 * MS, 999 * MS, 1000)])
+    t_ns = START_NS + np.cumsum(steps)
+    sparse = ImuBatch("wrist", t_ns, rng.normal(size=(len(t_ns), 3)), rng.normal(size=(len(t_ns), 3)))
+    spec = msgspec.structs.replace(POSTURE_SPEC, channels=("body_acc_x", "gyro_x"))
+    at_once, one_by_one = Preprocessor(spec), Preprocessor(spec)
+    found = join_windows([step.windows for step in at_once.push([0], [sparse])], spec)
+    parts = [step.windows for i in range(len(sparse)) for step in one_by_one.push([0], [sparse[i : i + 1]])]
+    expected = join_windows(parts, spec)
+    assert len(found) > 1900
+    np.testing.assert_array_equal(found.samples, expected.samples)
+    np.testing.assert_array_equal(found.start_ns, expected.start_ns)
+    np.testing.assert_array_equal(found.completeness, expected.completeness)
