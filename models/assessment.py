@@ -24,7 +24,7 @@ from models.evaluation import Figures, GroupFigures, confusion_of, macro_f1, sco
 from simulator.datasets import uci_har
 from streamer.bundle import ModelBundle
 from streamer.classifier import Classifier
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, nearest
 from streamer.preprocessing.spec import UCI_HAR
 from streamer.recognizer import Recognizer
 from streamer.recording import Recording
@@ -291,7 +291,8 @@ def _official(bundle: ModelBundle) -> LabelledWindows:
 
 def _known(dataset: str) -> DatasetName:
     if dataset not in DATASETS:
-        raise ConfigError(f"data set {dataset!r} is unknown; expected one of {OFFICIAL}, {', '.join(DATASETS)}")
+        meant = nearest(dataset, (OFFICIAL, *DATASETS))
+        raise ConfigError(f"data set {dataset!r} is unknown; expected one of {OFFICIAL}, {', '.join(DATASETS)}{meant}")
     return dataset
 
 

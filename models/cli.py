@@ -9,6 +9,9 @@ from typing import Annotated, Final, NoReturn
 
 import typer
 
+from streamer.commandline import run
+from streamer.errors import ConfigError
+
 # torch, scipy and onnxruntime take seconds to import: --help must not wait for them.
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Train, score and plot har-stream's models.")
@@ -126,27 +129,17 @@ def card(
     _say(f"wrote {folder / 'CARD.md'}: digest {written.digest}")
 
 
-def main() -> None:
-    """Entry point: expected errors become one line on stderr and status 2."""
-    from streamer.errors import HarError
-
-    try:
-        app()
-    except HarError as error:
-        _fail(str(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
+def main() -> NoReturn:
+    """Entry point of `har-models`."""
+    run(app, "har-models")
 
 
 def _require_train_extra() -> None:
     missing = [name for name in _TRAIN_EXTRA if importlib.util.find_spec(name) is None]
     if missing:
-        _fail(f"{', '.join(missing)} not installed; this command needs them: pip install 'har-stream[train]'")
-
-
-def _fail(message: str) -> NoReturn:
-    print(f"har-models: {message}", file=sys.stderr)
-    sys.exit(2)
+        raise ConfigError(
+            f"{', '.join(missing)} not installed; this command needs them: pip install 'har-stream[train]'"
+        )
 
 
 def _say(line: str) -> None:
@@ -159,4 +152,4 @@ def _write(path: Path | None, content: bytes) -> None:
     try:
         path.write_bytes(content)
     except OSError as error:
-        _fail(f"{path}: cannot be written ({error.strerror})")
+        raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error

@@ -11,7 +11,7 @@ from models.augment import StreamVariety, WindowVariety
 from models.data import DatasetName
 from models.networks import CnnConfig, LstmConfig
 from simulator.datasets import fitbit, uci_har, wisdm
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, nearest
 from streamer.preprocessing.spec import UCI_HAR, LowPass, PreprocessingSpec
 
 
@@ -241,5 +241,5 @@ def find_recipe(name: str) -> Recipe:
         ConfigError: there is none.
     """
     if name not in RECIPES:
-        raise ConfigError(f"recipe {name!r} is unknown; expected one of {', '.join(RECIPES)}")
+        raise ConfigError(f"recipe {name!r} is unknown; expected one of {', '.join(RECIPES)}{nearest(name, RECIPES)}")
     return RECIPES[name]

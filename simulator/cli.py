@@ -11,7 +11,8 @@ from typing import Annotated, Final, NoReturn
 
 import typer
 
-from streamer.errors import ConfigError, HarError
+from streamer.commandline import run
+from streamer.errors import ConfigError, nearest
 
 app = typer.Typer(
     help="Replay data sets, recordings and synthetic motion over MQTT, as watches would send them.",
@@ -80,7 +81,7 @@ def download(source: Annotated[str, typer.Argument(help="uci-har, hapt or wisdm-
     from simulator.sources import DATA_SETS
 
     if source not in DATA_SETS:
-        raise ConfigError(f"source {source!r}: expected one of {', '.join(DATA_SETS)}")
+        raise ConfigError(f"source {source!r}: expected one of {', '.join(DATA_SETS)}{nearest(source, DATA_SETS)}")
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not sys.stderr.isatty(), console=Console(stderr=True)) as bar:
         task = bar.add_task(source, total=None)
@@ -220,14 +221,6 @@ def load(
 
 
 def main() -> NoReturn:
-    """Run the command; exit status 0, 1 when something failed, 2 for a wrong use, 130 when interrupted."""
+    """Entry point of `simulator`."""
     logging.basicConfig(level=logging.WARNING, format="simulator: %(message)s", stream=sys.stderr)
-    try:
-        app()
-    except ConfigError as error:
-        print(f"simulator: {error}", file=sys.stderr)
-        sys.exit(2)
-    except HarError as error:
-        print(f"simulator: {error}", file=sys.stderr)
-        sys.exit(1)
-    sys.exit(0)
+    run(app, "simulator")

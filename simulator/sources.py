@@ -11,7 +11,7 @@ from simulator.datasets import fitbit, hapt, uci_har, wisdm
 from simulator.datasets.location import DataSet, find, how_to_get
 from simulator.synthetic import shipped_profiles, synthetic_watches
 from simulator.watches import Watch
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, nearest
 from streamer.recording import Recording, read_recordings
 
 Split = Literal["train", "test"]
@@ -58,7 +58,8 @@ def load(source: str, root: Path, selection: Selection) -> list[Watch]:
         return list(synthetic_watches(selection.devices or 1, seed=selection.seed, rate_hz=selection.rate_hz))
     if source not in DATA_SETS:
         if not Path(source).exists():
-            raise ConfigError(f"source {source!r} is neither a file nor one of {', '.join(NAMES)}")
+            meant = nearest(source, NAMES)
+            raise ConfigError(f"source {source!r} is neither a file nor one of {', '.join(NAMES)}{meant}")
         _refuse_subject(source, selection)
         return list(read_recordings(Path(source)))
     subjects = None if selection.subject is None else {selection.subject}

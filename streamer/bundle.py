@@ -27,7 +27,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from streamer.activities import ACTIVITIES, UNKNOWN
-from streamer.errors import BundleError, ConfigError
+from streamer.errors import BundleError, ConfigError, nearest
 from streamer.preprocessing.spec import PreprocessingSpec
 
 SCHEMA: Final = 1
@@ -153,7 +153,7 @@ def find_bundle(name_or_path: str) -> Path:
         return path
     raise BundleError(
         f"model {name_or_path!r} is neither a shipped bundle ({', '.join(shipped) or 'none installed'}) "
-        f"nor a folder with a {MANIFEST_FILE}"
+        f"nor a folder with a {MANIFEST_FILE}{nearest(name_or_path, shipped)}"
     )
 
 

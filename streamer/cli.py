@@ -10,11 +10,12 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, NoReturn, get_args, get_origin
 
 import msgspec
 import typer
 
+from streamer.commandline import fail, run
 from streamer.config import DEFAULT_MODEL, Settings, load_settings
 from streamer.errors import ConfigError, HarError
 
@@ -24,13 +25,9 @@ app = typer.Typer(add_completion=True, pretty_exceptions_enable=False, rich_mark
 _CONFIG_HELP: Final = "TOML file with settings; the command line and HAR_STREAM_* in the environment win over it."
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Entry point of `har-stream`."""
-    try:
-        app()
-    except HarError as error:
-        typer.echo(f"har-stream: {error}", err=True)
-        raise SystemExit(2 if isinstance(error, ConfigError) else 1) from None
+    run(app, "har-stream")
 
 
 def _run(ctx: typer.Context, config: Path | None, **options: Any) -> None:
@@ -63,8 +60,7 @@ def _run_worker(settings: Settings, worker: int) -> None:
     except HarError as error:
         if settings.workers == 1:
             raise
-        typer.echo(f"har-stream worker {worker}: {error}", err=True)
-        raise SystemExit(2 if isinstance(error, ConfigError) else 1) from None
+        fail(f"har-stream worker {worker}", str(error), status=2 if isinstance(error, ConfigError) else 1)
 
 
 def _with_settings(function: Callable[..., None]) -> Callable[..., None]:
@@ -81,13 +77,14 @@ def _with_settings(function: Callable[..., None]) -> Callable[..., None]:
     for field in msgspec.structs.fields(Settings):
         description, default = _description(field.type), field.default
         shown = "" if default is None or default is False else f"  [default: {_shown(default)}]"
-        option = typer.Option(help=f"{description}{shown}", show_default=False)
+        kind, metavar = _option_type(field.type)
+        option = typer.Option(help=f"{description}{shown}", show_default=False, metavar=metavar)
         parameters.append(
             inspect.Parameter(
                 field.name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=None,
-                annotation=Annotated[_option_type(field.type), option],
+                annotation=Annotated[kind, option],
             )
         )
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
@@ -103,18 +100,23 @@ def _shown(default: object) -> str:
     return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
-def _option_type(annotation: Any) -> Any:
-    """The setting's type without its bounds, optional: an option that isn't given is None."""
+def _option_type(annotation: Any) -> tuple[Any, str | None]:
+    """What typer makes of a setting's option, None when it isn't given; and what help calls its value.
+
+    Text, but for flags: the settings themselves say what they take, in the same words for every source.
+    """
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
-    members = [m for m in get_args(annotation) if m is not type(None)]
+    members = [member for member in get_args(annotation) if member is not type(None)]
+    if get_origin(annotation) is Literal:
+        return str | None, f"[{'|'.join(map(str, members))}]"
     if get_origin(annotation) is tuple:
-        return list[str] | None
-    if type(None) in get_args(annotation):
+        return list[str] | None, "FILTER"
+    if members:
         return _option_type(members[0])
-    if get_origin(annotation) is Literal and isinstance(members[0], int):
-        return int | None
-    return annotation | None
+    if annotation is bool:
+        return bool | None, None
+    return str | None, {int: "INTEGER", float: "NUMBER"}.get(annotation, "TEXT")
 
 
 app.callback(invoke_without_command=True)(_with_settings(_run))

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, nearest
 
 DEFAULT_MODEL: Final = "wisdm-watch-cnn"
 EMBEDDED: Final = "embedded"
@@ -23,6 +23,11 @@ ENVIRONMENT_PREFIX: Final = "HAR_STREAM_"
 #: Names the settings file when the command line does not.
 CONFIG_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}CONFIG"
 
+#: Holds the broker's password, for whom a file is in the way. It is no setting: an option would show in the process
+#: list, and a settings file is no place for a secret.
+PASSWORD_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}PASSWORD"
+
+Text = Annotated[str, Meta(min_length=1)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 #: Up to 30 years: infinity is no number of nanoseconds.
 Seconds = Annotated[float, Meta(gt=0, le=1e9)]
@@ -31,16 +36,16 @@ Seconds = Annotated[float, Meta(gt=0, le=1e9)]
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the service is run; each attribute's help is its option's help."""
 
-    broker: Annotated[str, Meta(description="MQTT broker's host name, or 'embedded' for one inside this process.")] = (
+    broker: Annotated[Text, Meta(description="MQTT broker's host name, or 'embedded' for one inside this process.")] = (
         "localhost"
     )
     port: Annotated[Port, Meta(description="MQTT broker's TCP port.")] = 1883
-    username: Annotated[str | None, Meta(description="User name at the broker.")] = None
-    password_file: Annotated[str | None, Meta(description="File whose first line is the password.")] = None
+    username: Annotated[Text | None, Meta(description="User name at the broker.")] = None
+    password_file: Annotated[Text | None, Meta(description="File whose first line is the password.")] = None
     tls: Annotated[bool, Meta(description="Connect by TLS, verifying the broker's certificate.")] = False
-    tls_ca: Annotated[str | None, Meta(description="CA certificates (PEM) to verify with; implies TLS.")] = None
-    tls_cert: Annotated[str | None, Meta(description="Client certificate (PEM); implies TLS.")] = None
-    tls_key: Annotated[str | None, Meta(description="Client certificate's key (PEM).")] = None
+    tls_ca: Annotated[Text | None, Meta(description="CA certificates (PEM) to verify with; implies TLS.")] = None
+    tls_cert: Annotated[Text | None, Meta(description="Client certificate (PEM); implies TLS.")] = None
+    tls_key: Annotated[Text | None, Meta(description="Client certificate's key (PEM).")] = None
     client_id: Annotated[
         str,
         Meta(
@@ -56,8 +61,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         tuple[Annotated[str, Meta(min_length=1, max_length=1000)], ...],
         Meta(min_length=1, description="Topic filter of readings; the device is the last level but one. Repeatable."),
     ] = ("har/v1/+/imu",)
-    model: Annotated[str, Meta(description="Shipped bundle's name or a bundle's folder.")] = DEFAULT_MODEL
-    http_host: Annotated[str, Meta(description="Address for /metrics, /healthz and /readyz.")] = "127.0.0.1"
+    model: Annotated[Text, Meta(description="Shipped bundle's name or a bundle's folder.")] = DEFAULT_MODEL
+    http_host: Annotated[Text, Meta(description="Address for /metrics, /healthz and /readyz.")] = "127.0.0.1"
     http_port: Annotated[Port, Meta(description="Port for them; 0 takes any free one.")] = 9464
     publish: Annotated[
         Literal["changes", "windows"], Meta(description="Publish changes of activity, or every window too.")
@@ -79,6 +84,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     queue_bytes: Annotated[
         int, Meta(ge=1_000_000, description="Bytes of messages that may wait before the oldest is dropped.")
     ] = 64_000_000
+    state: Annotated[
+        Text | None,
+        Meta(
+            description="Folder for what survives a restart, one below it per client id. [default: $STATE_DIRECTORY, "
+            "or har-stream in $XDG_STATE_HOME or ~/.local/state]",
+        ),
+    ] = None
+    no_state: Annotated[
+        bool, Meta(description="Keep nothing: readings under way when the service or the broker stops are lost.")
+    ] = False
     demo: Annotated[bool, Meta(description="Try it out: embedded broker and synthetic watches on loopback.")] = False
     duration: Annotated[Seconds | None, Meta(description="Stop after this many seconds.")] = None
     exit_on_failure: Annotated[bool, Meta(description="Give up with status 1 when the broker can't be used.")] = False
@@ -86,22 +101,51 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def __post_init__(self) -> None:
         if self.tls_key is not None and self.tls_cert is None:
             raise ConfigError("tls_key is set without tls_cert; expected both or neither")
+        if self.password_file is not None and self.username is None:
+            raise ConfigError("password_file is set without username; expected both or neither")
+        if "/" in self.broker or any(map(str.isspace, self.broker)):
+            raise ConfigError(f"broker is {self.broker!r}; expected a host name or address, without scheme or path")
         if self.demo and self.broker not in {"localhost", EMBEDDED}:
             raise ConfigError(f"demo brings its own broker, but broker is {self.broker!r}; expected one of the two")
+
+        if self.state is not None and self.why_no_state is not None:
+            raise ConfigError(f"state is {self.state!r}, but {self.why_no_state}; expected no folder for the state")
+
+    @property
+    def why_no_state(self) -> str | None:
+        """What keeps the service from going on where it stopped, None when it can."""
+        if self.no_state:
+            return "no_state is set"
+        if self.demo or self.broker == EMBEDDED:
+            return "the embedded broker forgets what was not delivered"
+        if self.qos == 0:
+            return "qos is 0: the broker doesn't wait for acknowledgements"
+        if self.mqtt_client == "aiomqtt":
+            return "mqtt_client aiomqtt acknowledges each message as it comes"
+        return None
+
+    def state_folder(self, environment: Mapping[str, str] = os.environ) -> Path:
+        """The folder of this client's state."""
+        home = Path(environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+        above = self.state or environment.get("STATE_DIRECTORY") or home / "har-stream"
+        return Path(above) / self.client_id
 
     @property
     def uses_tls(self) -> bool:
         """Whether any TLS setting asks for it."""
         return self.tls or self.tls_ca is not None or self.tls_cert is not None
 
-    def password(self) -> str | None:
-        """The password, read now.
+    def password(self, environment: Mapping[str, str] = os.environ) -> str | None:
+        """The password, read now: the file's first line, or HAR_STREAM_PASSWORD.
 
         Raises:
-            ConfigError: the file can't be read.
+            ConfigError: the file can't be read, or both are there.
         """
+        in_environment = environment.get(PASSWORD_VARIABLE)
         if self.password_file is None:
-            return None
+            return in_environment if self.username is not None else None
+        if in_environment:
+            raise ConfigError(f"password_file and {PASSWORD_VARIABLE} are both set; expected one of them")
         try:
             return Path(self.password_file).read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
         except (OSError, UnicodeDecodeError) as error:
@@ -129,7 +173,7 @@ def load_settings(
         merged |= _checked(_read_toml(file), names, source=str(file))
     from_environment: dict[str, Any] = {}
     for key, value in environment.items():
-        if key.startswith(ENVIRONMENT_PREFIX) and key != CONFIG_VARIABLE:
+        if key.startswith(ENVIRONMENT_PREFIX) and key not in {CONFIG_VARIABLE, PASSWORD_VARIABLE}:
             name = key.removeprefix(ENVIRONMENT_PREFIX).lower()
             from_environment[name] = value.split(",") if name == "topic" else value
     merged |= _checked(from_environment, names, source="environment", prefix=ENVIRONMENT_PREFIX)
@@ -142,7 +186,8 @@ def _checked(values: Mapping[str, Any], names: Mapping[str, Any], *, source: str
     for name, value in values.items():
         shown = {"": name, "--": f"--{name.replace('_', '-')}"}.get(prefix, f"{prefix}{name.upper()}")
         if name not in names:
-            raise ConfigError(f"{source}: {shown} is not a setting; expected one of {', '.join(sorted(names))}")
+            known = ", ".join(sorted(names))
+            raise ConfigError(f"{source}: {shown} is not a setting; expected one of {known}{nearest(name, names)}")
         try:
             # Lenient about text only where there is nothing but text.
             checked[name] = msgspec.convert(value, names[name].type, strict=not prefix)
@@ -169,6 +214,8 @@ def _expected(annotation: Any) -> str:
         return "a list of at least one topic filter"
     if type(None) in get_args(base):
         return _expected(members[0])
+    if base is str and not bounds:
+        return "text, not empty"
     return _TYPE_NAMES[base] + bounds
 
 

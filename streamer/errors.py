@@ -11,6 +11,7 @@ A message names the thing, the value and what was expected, in one line.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 
@@ -28,6 +29,20 @@ class BundleError(ConfigError):
 
 class RecordingError(ConfigError):
     """A recording or a data set cannot be found or read."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The end of a message about an unknown name: which known one may be meant; empty when none is near.
+
+    >>> nearest("prot", ["port", "qos"])
+    '; did you mean port?'
+    >>> nearest("colour", ["port", "qos"])
+    ''
+    """
+    import difflib  # noqa: PLC0415 - needed only where something is wrong
+
+    found = difflib.get_close_matches(name.lower(), list(names), n=1)
+    return f"; did you mean {found[0]}?" if found else ""
 
 
 class RejectReason(StrEnum):

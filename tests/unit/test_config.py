@@ -70,7 +70,9 @@ def another_value(field: msgspec.structs.FieldInfo) -> str | float | list[str]:
 
 def test_every_setting_can_be_given_as_text_and_as_toml(tmp_path: Path) -> None:
     # --demo excludes another broker.
-    values = {field.name: another_value(field) for field in msgspec.structs.fields(Settings) if field.name != "demo"}
+    # Nor does a folder for the state go with settings without one.
+    fields = [field for field in msgspec.structs.fields(Settings) if field.name not in {"demo", "state"}]
+    values = {field.name: another_value(field) for field in fields}
     lines = [f"{name} = {msgspec.json.encode(value).decode()}" for name, value in values.items()]
     from_file = load_settings({}, file=toml(tmp_path, "\n".join(lines)), environment={})
     texts = {
@@ -79,7 +81,7 @@ def test_every_setting_can_be_given_as_text_and_as_toml(tmp_path: Path) -> None:
     }
     assert load_settings({}, environment=texts) == from_file == load_settings(values, environment={})
     given_back = msgspec.structs.asdict(from_file)
-    assert given_back == values | {"topic": ("a/+/imu", "b/+/imu"), "demo": False}
+    assert given_back == values | {"topic": ("a/+/imu", "b/+/imu"), "demo": False, "state": None}
     assert not [name for name in values if given_back[name] == getattr(Settings(), name)]
 
 
@@ -91,6 +93,7 @@ def test_every_setting_can_be_given_as_text_and_as_toml(tmp_path: Path) -> None:
         ("qos", "2", "0 or 1"),
         ("publish", "everything", "changes or windows"),
         ("tls", "perhaps", "true or false"),
+        ("broker", "", "text, not empty"),
         ("client_id", "a b", "text matching ^[A-Za-z0-9._-]{1,64}$"),
         ("lateness", "-0.1", "a number from 0 up to 60"),
         ("lateness", "nan", "a number from 0 up to 60"),
@@ -107,8 +110,8 @@ def test_refusal_names_source_key_value_and_what_is_expected(
     upper, option = f"HAR_STREAM_{key.upper()}", f"--{key.replace('_', '-')}"
     assert refusal({}, environment={upper: value}) == f"environment: {upper} is {value!r}; expected {expected}"
     assert refusal({key: value}) == f"command line: {option} is {value!r}; expected {expected}"
-    file = toml(tmp_path, f'{key} = "{value}"' if key in {"publish", "client_id"} else f'{key} = "x{value}"')
-    shown = value if key in {"publish", "client_id"} else f"x{value}"
+    file = toml(tmp_path, f'{key} = "{value}"' if key in {"publish", "client_id", "broker"} else f'{key} = "x{value}"')
+    shown = value if key in {"publish", "client_id", "broker"} else f"x{value}"
     assert refusal({}, file=file) == f"{file}: {key} is {shown!r}; expected {expected}"
 
 
@@ -129,9 +132,12 @@ def test_topic_list_without_topics_is_refused(topics: str) -> None:
 def test_unknown_setting_is_refused_wherever_it_stands(tmp_path: Path) -> None:
     known = ", ".join(sorted(field.name for field in msgspec.structs.fields(Settings)))
     file = toml(tmp_path, "prot = 1883")
-    assert refusal({}, file=file) == f"{file}: prot is not a setting; expected one of {known}"
+    assert refusal({}, file=file) == f"{file}: prot is not a setting; expected one of {known}; did you mean port?"
     environment = refusal({}, environment={"HAR_STREAM_PROT": "1883"})
-    assert environment == f"environment: HAR_STREAM_PROT is not a setting; expected one of {known}"
+    assert environment == f"environment: HAR_STREAM_PROT is not a setting; expected one of {known}; did you mean port?"
+    assert refusal({}, environment={"HAR_STREAM_COLOUR": ""}).endswith(
+        f"COLOUR is not a setting; expected one of {known}"
+    )
 
 
 def test_file_that_cannot_be_read_or_is_no_toml_is_refused(tmp_path: Path) -> None:
@@ -146,6 +152,7 @@ def test_file_that_cannot_be_read_or_is_no_toml_is_refused(tmp_path: Path) -> No
 
 def test_settings_that_contradict_each_other_are_refused() -> None:
     assert refusal({"tls_key": "k.pem"}) == "tls_key is set without tls_cert; expected both or neither"
+    assert refusal({"password_file": "p"}) == "password_file is set without username; expected both or neither"
     message = refusal({"demo": True, "broker": "mqtt.example"})
     assert message == "demo brings its own broker, but broker is 'mqtt.example'; expected one of the two"
 
@@ -158,11 +165,23 @@ def test_any_tls_setting_asks_for_tls() -> None:
 def test_password_is_the_files_first_line(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_bytes(b"s3cret \r\nnot this")
-    assert Settings(password_file=str(file)).password() == "s3cret "
-    assert Settings().password() is None
+    assert Settings(username="me", password_file=str(file)).password({}) == "s3cret "
+    assert Settings().password({}) is None
     with pytest.raises(ConfigError) as caught:
-        Settings(password_file=str(tmp_path / "absent")).password()
+        Settings(username="me", password_file=str(tmp_path / "absent")).password({})
     assert str(caught.value).startswith(f"password_file {tmp_path / 'absent'}: cannot be read (")
+
+
+def test_password_may_stand_in_the_environment_and_nowhere_else(tmp_path: Path) -> None:
+    secret = {"HAR_STREAM_PASSWORD": "s3cret"}
+    settings = load_settings({"username": "me"}, environment=secret)
+    assert settings.password(secret) == "s3cret"
+    assert "s3cret" not in repr(settings)
+    # For another program's broker: a service without a name has no password either.
+    assert Settings().password(secret) is None
+    assert "password is not a setting" in refusal({}, file=toml(tmp_path, 'password = "s3cret"'))
+    with pytest.raises(ConfigError, match="password_file and HAR_STREAM_PASSWORD are both set; expected one of them"):
+        Settings(username="me", password_file=str(tmp_path)).password(secret)
 
 
 def test_every_setting_has_help() -> None:
