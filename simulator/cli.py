@@ -60,6 +60,18 @@ class Summary(StrEnum):
     JSON = "json"
 
 
+BrokerHost = Annotated[str, typer.Option(help="MQTT broker's host")]
+BrokerPort = Annotated[int, typer.Option(min=1, max=65535, help="and port")]
+Username = Annotated[str | None, typer.Option(help="user name at the broker")]
+PasswordFile = Annotated[
+    Path | None, typer.Option(help="file that holds the password; SIMULATOR_PASSWORD may hold it, too")
+]
+Tls = Annotated[bool, typer.Option("--tls", help="connect by TLS, verifying the broker's certificate")]
+TlsCa = Annotated[str | None, typer.Option(help="CA certificates (PEM) to verify with; implies TLS")]
+TlsCert = Annotated[str | None, typer.Option(help="client certificate (PEM); implies TLS")]
+TlsKey = Annotated[str | None, typer.Option(help="client certificate's key (PEM)")]
+
+
 @app.command()
 def sources() -> None:
     """List what can be replayed, where its data was found, and how to get what is missing."""
@@ -96,10 +108,14 @@ def download(source: Annotated[str, typer.Argument(help="uci-har, hapt or wisdm-
 @app.command()
 def replay(
     source: Annotated[str, typer.Argument(help="uci-har, hapt, fitbit, wisdm-watch, synthetic, or a CSV file")],
-    broker: Annotated[str, typer.Option(help="MQTT broker's host")] = "localhost",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="and port")] = 1883,
-    username: Annotated[str | None, typer.Option(help="user name at the broker")] = None,
-    password_file: Annotated[Path | None, typer.Option(help="file that holds the password")] = None,
+    broker: BrokerHost = "localhost",
+    port: BrokerPort = 1883,
+    username: Username = None,
+    password_file: PasswordFile = None,
+    tls: Tls = False,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     subject: Annotated[str | None, typer.Option(help="only this person of a data set")] = None,
     split: Annotated[Split | None, typer.Option(help="only this part of uci-har or hapt")] = None,
     devices: Annotated[
@@ -131,21 +147,26 @@ def replay(
 ) -> None:
     """Send a source's readings as live watches would, and return when the service has processed them."""
     from simulator.command import ReplayOptions, run_replay
+    from simulator.session import Broker, read_password
+    from streamer.mqtt.tls import tls_context
 
     progress = run_replay(
         ReplayOptions(
             source=source,
-            host=broker,
-            port=port,
-            username=username,
-            password_file=password_file,
+            broker=Broker(
+                broker,
+                port,
+                username,
+                read_password(password_file),
+                1 if qos else 0,
+                tls_context(tls=tls, ca=tls_ca, certificate=tls_cert, key=tls_key),
+            ),
             subject=subject,
             split=None if split is None else split.value,
             devices=devices,
             speed=speed,
             batch=batch,
             payload_format=payload_format.value,
-            qos=1 if qos else 0,
             start=start,
             duration_s=duration,
             preroll_s=preroll,
@@ -171,10 +192,14 @@ def load(
     payload_format: Annotated[
         LoadFormat, typer.Option("--format", help="of the payload; single: JSON with one reading per message")
     ] = LoadFormat.CBOR,
-    broker: Annotated[str, typer.Option(help="MQTT broker's host")] = "localhost",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="and port")] = 1883,
-    username: Annotated[str | None, typer.Option(help="user name at the broker")] = None,
-    password_file: Annotated[Path | None, typer.Option(help="file that holds the password")] = None,
+    broker: BrokerHost = "localhost",
+    port: BrokerPort = 1883,
+    username: Username = None,
+    password_file: PasswordFile = None,
+    tls: Tls = False,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     qos: Annotated[int, typer.Option(min=0, max=1, help="MQTT quality of service of readings")] = 0,
     publish: Annotated[
         Published, typer.Option(help="the service's --publish: which events to wait for")
@@ -191,9 +216,17 @@ def load(
     from simulator.load import LoadOptions, run_load
     from simulator.session import Broker, read_password
     from streamer.config import DEFAULT_MODEL
+    from streamer.mqtt.tls import tls_context
 
     report = run_load(
-        Broker(broker, port, username, read_password(password_file), 1 if qos else 0),
+        Broker(
+            broker,
+            port,
+            username,
+            read_password(password_file),
+            1 if qos else 0,
+            tls_context(tls=tls, ca=tls_ca, certificate=tls_cert, key=tls_key),
+        ),
         LoadOptions(
             devices=devices,
             duration_s=duration,

@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from rich.console import Console
@@ -21,7 +20,7 @@ from rich.progress import Progress as Bar
 from simulator.datasets.location import data_root
 from simulator.faults import parse_fault
 from simulator.replay import Format, Pacer, Progress, replay
-from simulator.session import Broker, open_session, read_password
+from simulator.session import Broker, open_session
 from simulator.sources import Selection, Split, load
 from simulator.watches import Copy, fleet, in_time_order
 from streamer.errors import ConfigError
@@ -39,17 +38,13 @@ class ReplayOptions:
     """The command line's options; see `simulator replay --help`."""
 
     source: str
-    host: str = "localhost"
-    port: int = 1883
-    username: str | None = None
-    password_file: Path | None = None
+    broker: Broker
     subject: str | None = None
     split: Split | None = None
     devices: int | None = None
     speed: str = "1"
     batch: int | None = None
     payload_format: Format = "json"
-    qos: Literal[0, 1] = 1
     start: str = "recorded"
     duration_s: float | None = None
     preroll_s: float = 0.0
@@ -68,7 +63,6 @@ def run_replay(options: ReplayOptions) -> Progress:
     speed = parse_speed(options.speed)
     faults = [parse_fault(text) for text in options.faults]
     selection = Selection(options.subject, options.split, options.devices, options.seed, options.rate_hz)
-    broker = Broker(options.host, options.port, options.username, read_password(options.password_file), options.qos)
     originals = load(options.source, data_root(), selection)
     start_ns = parse_start(options.start, time.time_ns(), options.preroll_s)
     watches = fleet(originals, devices=options.devices, start_ns=start_ns)
@@ -84,7 +78,7 @@ def run_replay(options: ReplayOptions) -> Progress:
     pacer = Pacer(speed, options.preroll_s)
 
     async def send() -> None:
-        async with open_session(broker) as session:
+        async with open_session(options.broker) as session:
             with _bar(options, watches) as on_progress:
                 await replay(
                     session,

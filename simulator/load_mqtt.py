@@ -7,7 +7,9 @@ second. What is lost by it, and not needed here: reconnecting, redelivery and MQ
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import ssl
 import time
 from typing import Final
 
@@ -16,11 +18,20 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from simulator.load_packets import PUBACK, PUBLISH, packets, published
 from simulator.session import Broker, BrokerError
+from streamer.mqtt.tls import diagnose
 
 _HANDSHAKE_S: Final = 10.0
 _RECEIVE_BYTES: Final = 1 << 18
 #: Unacknowledged messages of a connection, at most: identifiers have 16 bits, and one must not meet its own answer.
 MAX_UNACKNOWLEDGED: Final = 30_000
+
+
+#: The kernel, or TLS, has nothing or takes nothing now.
+_NOT_NOW: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class _NoAnswerError(BrokerError):
+    """The connection stands, or stood, and nothing came."""
 
 
 class Connection:
@@ -35,10 +46,12 @@ class Connection:
         Raises:
             BrokerError: there is no broker, or it refuses.
         """
-        self._place = f"{broker.host}:{broker.port}"
+        self._place = broker.place
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id, protocol=mqtt.MQTTv311)
         if broker.username is not None:
             self._client.username_pw_set(broker.username, broker.password)
+        if broker.tls is not None:
+            self._client.tls_set_context(broker.tls)
         self._answers: list[str | None] = []
         self._client.on_connect = lambda _c, _u, _f, code, _p: self._answers.append(
             str(code) if code.is_failure else None
@@ -49,11 +62,16 @@ class Connection:
         try:
             # No keep-alive: a connection that only listens would have to speak up for it.
             self._client.connect(broker.host, broker.port, keepalive=0)
-        except OSError as error:
+            self._await_answer("the connection")
+        except (OSError, _NoAnswerError) as error:
+            reason = asyncio.run(diagnose(broker.host, broker.port, broker.tls))
+            if reason is not None:
+                raise BrokerError(f"MQTT broker at {self._place}: {reason}") from error
+            if isinstance(error, _NoAnswerError):
+                raise
             raise BrokerError(
                 f"no MQTT broker at {self._place} ({error}); start one, or name another with --broker and --port"
             ) from error
-        self._await_answer("the connection")
         if subscribe is not None:
             self._client.subscribe(subscribe, qos=0)
             self._await_answer(f"the subscription to {subscribe}")
@@ -85,7 +103,7 @@ class Connection:
         """
         try:
             del self.unsent[: self._socket.send(self.unsent)]
-        except BlockingIOError:
+        except _NOT_NOW:
             pass
         except OSError as error:
             raise self._lost(error) from error
@@ -98,7 +116,10 @@ class Connection:
         """
         try:
             data = self._socket.recv(_RECEIVE_BYTES)
-        except BlockingIOError:
+            # What TLS has deciphered already, select does not see.
+            while isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+                data += self._socket.recv(_RECEIVE_BYTES)
+        except _NOT_NOW:
             return []
         except OSError as error:
             raise self._lost(error) from error
@@ -122,7 +143,7 @@ class Connection:
         while not self._answers:
             failed = self._client.loop(0.1) != mqtt.MQTT_ERR_SUCCESS
             if not self._answers and (failed or time.monotonic() > deadline_s):
-                raise BrokerError(f"MQTT broker at {self._place} does not answer {what}")
+                raise _NoAnswerError(f"MQTT broker at {self._place} does not answer {what}")
         refusal = self._answers.pop()
         if refusal is not None:
             raise BrokerError(f"MQTT broker at {self._place} refuses {what}: {refusal}")

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
+import ssl
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -24,6 +26,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from streamer.errors import ConfigError, HarError
+from streamer.mqtt.tls import diagnose
 from streamer.wire import topics
 
 _log = logging.getLogger(__name__)
@@ -38,6 +41,10 @@ _HELLO_S: Final = 2.0
 _RETRY_S: Final = 0.2
 
 
+#: Holds the password where no file does; an option would show in the process list.
+PASSWORD_VARIABLE: Final = "SIMULATOR_PASSWORD"  # noqa: S105 # its name, not it
+
+
 class BrokerError(HarError):
     """The broker or the service behind it does not answer."""
 
@@ -49,18 +56,24 @@ class Broker:
     host: str
     port: int = 1883
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     qos: Literal[0, 1] = 1
+    tls: ssl.SSLContext | None = None
+
+    @property
+    def place(self) -> str:
+        """Host and port, for people."""
+        return f"{self.host}:{self.port}"
 
 
-def read_password(file: Path | None) -> str | None:
-    """The password in a file, None without one.
+def read_password(file: Path | None, environment: Mapping[str, str] = os.environ) -> str | None:
+    """The password in a file or in SIMULATOR_PASSWORD, None without either.
 
     Raises:
         ConfigError: the file cannot be read.
     """
     if file is None:
-        return None
+        return environment.get(PASSWORD_VARIABLE)
     try:
         return file.read_text(encoding="utf-8").strip()
     except OSError as error:
@@ -116,9 +129,7 @@ class Session:
                     finally:
                         self._attempt = None
         except TimeoutError:
-            raise BrokerError(
-                f"broker {self._broker.host}:{self._broker.port} took nothing for {RECONNECT_S} s"
-            ) from None
+            raise BrokerError(f"broker {self._broker.place} took nothing for {RECONNECT_S} s") from None
         # Python 3.11's wait_for, which the client uses, swallows a cancellation that meets an acknowledgement.
         if (task := asyncio.current_task()) is not None and task.cancelling():
             raise asyncio.CancelledError
@@ -181,6 +192,7 @@ class Session:
                     username=self._broker.username,
                     password=self._broker.password,
                     identifier=self._id,
+                    tls_context=self._broker.tls,
                     protocol=self._version,
                     logger=_log,
                     # Readings go out when they are due, not when the message before is acknowledged.
@@ -198,14 +210,17 @@ class Session:
                     self._version = aiomqtt.ProtocolVersion.V311
                     continue
                 if not ever or loop.time() > give_up_s:
-                    raise self._unusable(error) from error
+                    raise await self._unusable(error) from error
                 _log.warning("connection lost (%s), trying again", error)
                 await asyncio.sleep(_RETRY_S)
 
-    def _unusable(self, error: aiomqtt.MqttError) -> BrokerError:
-        place = f"{self._broker.host}:{self._broker.port}"
+    async def _unusable(self, error: aiomqtt.MqttError) -> BrokerError:
+        place = self._broker.place
         if isinstance(error, aiomqtt.MqttCodeError):
             return BrokerError(f"MQTT broker at {place} refuses the connection: {error}")
+        reason = await diagnose(self._broker.host, self._broker.port, self._broker.tls)
+        if reason is not None:
+            return BrokerError(f"MQTT broker at {place}: {reason}")
         return BrokerError(
             f"no MQTT broker at {place} ({error}); start one, or `har-stream --broker embedded`, or name another with "
             "--broker and --port"

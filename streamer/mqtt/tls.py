@@ -50,6 +50,19 @@ _ALERTS: Final = {
 _NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF_WHILE_READING"})
 
 
+def tls_context(
+    *, tls: bool, ca: str | None = None, certificate: str | None = None, key: str | None = None
+) -> ssl.SSLContext | None:
+    """A context where one of the options asks for TLS, None where none does.
+
+    Raises:
+        ConfigError: a file can't be used.
+    """
+    if key is not None and certificate is None:
+        raise ConfigError(f"tls_key is {key!r} without tls_cert; expected both or neither")
+    return client_context(ca, certificate, key) if tls or ca is not None or certificate is not None else None
+
+
 def client_context(ca: str | None, certificate: str | None, key: str | None) -> ssl.SSLContext:
     """A context that verifies the broker's certificate and host name, and speaks TLS 1.2 or newer.
 
