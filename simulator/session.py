@@ -30,6 +30,9 @@ from streamer.mqtt.tls import diagnose
 from streamer.wire import topics
 
 _log = logging.getLogger(__name__)
+# The client says in the log what it raises as well.
+_client_log = logging.getLogger(f"{__name__}.client")
+_client_log.setLevel(logging.CRITICAL)
 
 #: A broker that speaks only MQTT 3.1.1 refuses version 5 with one of these: the code of 3.1.1, or that of 5.
 _WRONG_VERSION: Final = (1, 132)
@@ -194,7 +197,7 @@ class Session:
                     identifier=self._id,
                     tls_context=self._broker.tls,
                     protocol=self._version,
-                    logger=_log,
+                    logger=_client_log,
                     # Readings go out when they are due, not when the message before is acknowledged.
                     socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
                 ) as client:

@@ -1,6 +1,8 @@
 #!/bin/sh
 # accounts.sh          creates the account of har-stream, once, and its password file
 # accounts.sh NAME     creates or renews the account of a watch (NAME is its device name) and prints the password
+# accounts.sh --role simulator|reader
+#                      the same for an account that is no watch's: it may publish as any watch, or read all events
 # The broker reads the accounts when it starts and on SIGHUP.
 set -eu
 
@@ -35,11 +37,23 @@ if [ $# -eq 0 ]; then
     exit 0
 fi
 
+if [ "$1" = --role ]; then
+    case ${2-} in
+    simulator | reader) shift ;;
+    *)
+        echo "role ${2-}: expected simulator or reader" >&2
+        exit 2
+        ;;
+    esac
+else
+    case $1 in
+    har-stream | simulator | reader)
+        echo "device name $1: that account is no watch's; expected another name, or --role" >&2
+        exit 2
+        ;;
+    esac
+fi
 case $1 in
-har-stream)
-    echo "device name $1: that is the service's own account" >&2
-    exit 2
-    ;;
 *[!A-Za-z0-9._:@-]* | [!A-Za-z0-9]* | "")
     echo "device name $1: expected A-Z a-z 0-9 . _ : @ -, a letter or digit first" >&2
     exit 2

@@ -79,7 +79,7 @@ def test_compose_services_run_without_root_capabilities_or_a_writable_image(comp
     with_capabilities = [
         name for name, service in mapping(compose, "services").items() if "cap_add" in mapping(service)
     ]
-    assert with_capabilities == ["accounts"], "only the one that hands files to other users"
+    assert with_capabilities == ["certificates", "accounts"], "only those that hand files to other users"
 
 
 def test_compose_mounts_only_files_that_exist_and_volumes_that_are_declared(compose: Document) -> None:
@@ -93,14 +93,31 @@ def test_compose_mounts_only_files_that_exist_and_volumes_that_are_declared(comp
                 assert source in declared, f"{name}: {source}"
 
 
-def test_compose_publishes_only_mqtt_beyond_loopback(compose: Document) -> None:
+def test_compose_publishes_only_mqtt_by_tls_beyond_loopback(compose: Document) -> None:
     beyond = [
         port
         for service in mapping(compose, "services").values()
         for port in (texts(service, "ports") if "ports" in mapping(service) else [])
         if not port.startswith("127.0.0.1:")
     ]
-    assert beyond == ["1883:1883"]
+    assert beyond == ["8883:8883"]
+    lines = (DEPLOY / "mosquitto" / "mosquitto.conf").read_text().splitlines()
+    assert [line for line in lines if line.startswith("listener")] == ["listener 8883"]
+    assert {line.split()[0] for line in lines if line} >= {"certfile", "keyfile", "password_file", "acl_file"}
+
+
+def test_the_service_verifies_the_brokers_certificate_and_keeps_its_state_in_a_volume(compose: Document) -> None:
+    command = texts(compose, "services", "har-stream", "command")
+    assert {"--port=8883", "--tls-ca=/certificates/ca.crt"} <= set(command)
+    mounts = texts(compose, "services", "har-stream", "volumes")
+    assert "certificates:/certificates:ro" in mounts
+    state = "/var/lib/har-stream"
+    assert f"har-stream-state:{state}" in mounts
+    lines = (DEPLOY / "Dockerfile").read_text().splitlines()
+    assert f"STATE_DIRECTORY={state}" in " ".join(lines)
+    # A volume that is still empty takes over the folder's owner.
+    assert f"RUN install -d -o 10001 -g 10001 -m 0700 {state}" in lines
+    assert lines.index(f"RUN install -d -o 10001 -g 10001 -m 0700 {state}") < lines.index("USER 10001:10001")
 
 
 def test_compose_pins_every_image_to_a_release(compose: Document) -> None:
@@ -147,12 +164,12 @@ def test_kustomization_lists_every_manifest_and_the_pod_is_restricted() -> None:
     listed = set(texts(kustomization, "resources"))
     assert listed == {path.name for path in folder.glob("*.yaml")} - {"kustomization.yaml"}
     kinds = {str(document["kind"]) for name in listed for document in documents(folder / name)}
-    assert kinds == {"Namespace", "Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget"}
+    assert kinds == {"Namespace", "StatefulSet", "Service", "NetworkPolicy", "PodDisruptionBudget"}
 
-    deployment = documents(folder / "deployment.yaml")[0]
-    assert at(deployment, "spec", "replicas") == 1
-    assert at(deployment, "spec", "strategy", "type") == "Recreate"
-    pod = mapping(deployment, "spec", "template", "spec")
+    stateful = documents(folder / "statefulset.yaml")[0]
+    # Not a Deployment: that starts a second pod while the first one's node does not answer.
+    assert at(stateful, "spec", "replicas") == 1
+    pod = mapping(stateful, "spec", "template", "spec")
     assert at(pod, "securityContext", "runAsNonRoot") is True
     container = mapping(pod, "containers", 0)
     assert at(container, "securityContext", "readOnlyRootFilesystem") is True
@@ -165,13 +182,40 @@ def test_kustomization_lists_every_manifest_and_the_pod_is_restricted() -> None:
 def test_kubernetes_settings_read_the_secret_where_the_pod_mounts_it() -> None:
     folder = DEPLOY / "kubernetes"
     settings = tomllib.loads((folder / "har-stream.toml").read_text())
-    container = mapping(documents(folder / "deployment.yaml")[0], "spec", "template", "spec", "containers", 0)
+    container = mapping(documents(folder / "statefulset.yaml")[0], "spec", "template", "spec", "containers", 0)
     mounts = at(container, "volumeMounts")
     assert isinstance(mounts, list)
     paths = {str(at(mount, "name")): str(at(mount, "mountPath")) for mount in mounts}
     assert settings["password_file"] == f"{paths['mqtt']}/password"
     assert texts(container, "args") == [f"--config={paths['config']}/har-stream.toml"]
+    assert settings["tls_ca"] == f"{paths['mqtt']}/ca.crt"
     assert settings["http_port"] == at(container, "ports", 0, "containerPort")
+
+
+def test_kubernetes_keeps_the_state_in_a_volume_of_its_own() -> None:
+    folder = DEPLOY / "kubernetes"
+    settings = tomllib.loads((folder / "har-stream.toml").read_text())
+    stateful = documents(folder / "statefulset.yaml")[0]
+    claim = at(stateful, "spec", "volumeClaimTemplates", 0, "metadata", "name")
+    mounts = at(stateful, "spec", "template", "spec", "containers", 0, "volumeMounts")
+    assert isinstance(mounts, list)
+    assert [at(mount, "mountPath") for mount in mounts if at(mount, "name") == claim] == [settings["state"]]
+    # The volume belongs to the pod's user.
+    assert at(stateful, "spec", "template", "spec", "securityContext", "fsGroup") == 10001
+
+
+def test_kubernetes_lets_nothing_in_but_the_scrape_and_nothing_out_but_names_and_the_broker() -> None:
+    settings = tomllib.loads((DEPLOY / "kubernetes" / "har-stream.toml").read_text())
+    policy = mapping(documents(DEPLOY / "kubernetes" / "networkpolicy.yaml")[0], "spec")
+    assert texts(policy, "policyTypes") == ["Ingress", "Egress"]
+
+    def ports(direction: str) -> list[object]:
+        rules = at(policy, direction)
+        assert isinstance(rules, list)
+        return [at(port, "port") for rule in rules for port in at(rule, "ports")]  # type: ignore[attr-defined] # a list
+
+    assert ports("ingress") == [settings["http_port"]]
+    assert ports("egress") == [53, 53, settings["port"]]
 
 
 def test_deployed_settings_are_ones_that_the_service_takes(compose: Document) -> None:
@@ -193,6 +237,7 @@ def test_systemd_unit_restarts_on_failure_but_not_on_a_wrong_setting() -> None:
     assert service["ExecStart"].startswith("/opt/har-stream/bin/har-stream ")
     assert (service["Restart"], service["RestartPreventExitStatus"]) == ("on-failure", "2")
     assert (service["DynamicUser"], service["ProtectSystem"]) == ("yes", "strict")
+    assert (service["StateDirectory"], service["StateDirectoryMode"]) == ("har-stream", "0700")
 
 
 def run_accounts(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -208,9 +253,24 @@ def run_accounts(folder: Path, *arguments: str) -> subprocess.CompletedProcess[s
     )
 
 
-@pytest.mark.parametrize("name", ["har-stream", "", "../etc", "a/b", "a+b", "-x", "a:b"])
+@pytest.mark.parametrize("name", ["har-stream", "simulator", "reader", "", "../etc", "a/b", "a+b", "-x", "a:b"])
 def test_accounts_are_refused_to_names_that_no_device_may_have(name: str, tmp_path: Path) -> None:
     result = run_accounts(tmp_path, name)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith(f"device name {name}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_role_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    result = run_accounts(tmp_path, "--role", "admin")
+    assert (result.returncode, result.stderr) == (2, "role admin: expected simulator or reader\n")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--client",), ("--client", "../x"), ("a b",), ("x;y",), ("/CN=x",)])
+def test_certificates_are_refused_to_what_is_no_name(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    command = ["/bin/sh", str(DEPLOY / "mosquitto" / "certificates.sh"), *arguments]
+    environment = os.environ | {"CERTIFICATES": str(tmp_path / "certificates")}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "expected" in result.stderr
     assert list(tmp_path.iterdir()) == []
