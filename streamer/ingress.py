@@ -4,37 +4,59 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+
+import msgspec
 
 from streamer.wire.payload import Message
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A message, when it came (ns since the UTC epoch) and how (MQTT quality of service)."""
+class Arrival(msgspec.Struct, frozen=True, gc=False):
+    """A message, when it came (ns since the UTC epoch) and how.
 
-    message: Message
+    Attributes:
+        message: None where there is nothing to do but acknowledge it.
+        arrived_ns: by the service's clock.
+        qos: MQTT quality of service.
+        number: counts arrivals over all connections, so that it says up to where to acknowledge.
+    """
+
+    message: Message | None
     arrived_ns: int
     qos: int
+    number: int = 0
+
+    @property
+    def size(self) -> int:
+        """Payload bytes."""
+        return 0 if self.message is None else len(self.message.payload)
 
 
 class Ingress:
     """Messages waiting to be processed.
 
-    Past its bound the oldest message makes room, of QoS 0 first: the newest readings are worth more than the oldest,
-    and what a QoS 1 sender was promised is dropped last.
+    Past its bound the oldest message makes room, of QoS 0 first: the newest readings are worth more than the oldest.
+    What came with QoS 1 is dropped last, or, where the broker would bring it again, refused.
 
     State: the waiting messages, and how many were dropped so far.
 
     >>> ingress = Ingress(limit_bytes=10)
     >>> for text in (b"first", b"second", b"3rd"):
-    ...     ingress.put(Arrival(Message("har/v1/wrist/imu", text), 0, qos=0))
+    ...     _ = ingress.put(Arrival(Message("har/v1/wrist/imu", text), 0, qos=0))
     >>> [arrival.message.payload for arrival in ingress.take(5)], ingress.dropped
     ([b'second', b'3rd'], 1)
     """
 
-    def __init__(self, *, limit_bytes: int) -> None:
+    def __init__(self, *, limit_bytes: int, limit_messages: int = 1_000_000, keep_qos_1: bool = False) -> None:
+        """Nothing waits yet.
+
+        Args:
+            limit_bytes: payload bytes that may wait.
+            limit_messages: messages that may wait, as each takes room besides its payload.
+            keep_qos_1: the broker brings again what is refused, so refuse messages of QoS 1 rather than drop them.
+        """
         self._limit_bytes = limit_bytes
+        self._limit_messages = limit_messages
+        self._keep_qos_1 = keep_qos_1
         self._waiting: deque[Arrival] = deque()
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
@@ -45,14 +67,21 @@ class Ingress:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, arrival: Arrival) -> None:
-        """Add a message; never blocks, never refuses it."""
+    def put(self, arrival: Arrival) -> bool:
+        """Add a message; never blocks. False: it is left with the broker, for want of room."""
+        while self._waiting and (
+            self.waiting_bytes + arrival.size > self._limit_bytes or len(self._waiting) >= self._limit_messages
+        ):
+            if not self._drop_one():
+                if arrival.qos:
+                    return False
+                self.dropped += 1
+                return True
         self._waiting.append(arrival)
-        self.waiting_bytes += len(arrival.message.payload)
-        while self.waiting_bytes > self._limit_bytes and len(self._waiting) > 1:
-            self._drop_one()
+        self.waiting_bytes += arrival.size
         self._filled.set()
         self._emptied.clear()
+        return True
 
     async def wait(self) -> None:
         """Return once a message is waiting."""
@@ -68,7 +97,7 @@ class Ingress:
         taken_bytes = 0
         while self._waiting and len(taken) < most and (not taken or taken_bytes < most_bytes):
             arrival = self._waiting.popleft()
-            taken_bytes += len(arrival.message.payload)
+            taken_bytes += arrival.size
             taken.append(arrival)
         self.waiting_bytes -= taken_bytes
         if not self._waiting:
@@ -76,13 +105,16 @@ class Ingress:
             self._emptied.set()
         return taken
 
-    def _drop_one(self) -> None:
+    def _drop_one(self) -> bool:
         # The oldest of QoS 0 stands in front in any feed of one QoS; a mixed feed is searched a little way.
-        for i in range(min(len(self._waiting) - 1, 100)):
+        for i in range(min(len(self._waiting), 100)):
             if self._waiting[i].qos == 0:
-                self.waiting_bytes -= len(self._waiting[i].message.payload)
+                self.waiting_bytes -= self._waiting[i].size
                 del self._waiting[i]
                 break
         else:
-            self.waiting_bytes -= len(self._waiting.popleft().message.payload)
+            if self._keep_qos_1:
+                return False
+            self.waiting_bytes -= self._waiting.popleft().size
         self.dropped += 1
+        return True

@@ -8,7 +8,7 @@ looks no label up.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, Literal, get_args
+from typing import Final, Literal, cast, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -23,6 +23,7 @@ from prometheus_client import (
 
 from streamer.activities import UNKNOWN
 from streamer.errors import RejectReason
+from streamer.results import Counts
 from streamer.wire.events import EventType, Reason
 
 Stage = Literal["decode", "align", "filter", "window", "classify", "track", "publish"]
@@ -121,9 +122,7 @@ class Metrics:
             for kind in get_args(EventType)
             for activity in (*activities, UNKNOWN)
         }
-        self.dropped_events = Counter(
-            "har_dropped_events", "Events dropped because no broker took them", registry=registry
-        )
+        self.outbox_events = Gauge("har_outbox_events", "Publications waiting for the broker", registry=registry)
         self.devices = Gauge("har_devices", "Watches followed", registry=registry)
         evictions = Counter("har_evictions", "Watches forgotten, by reason", ["reason"], registry=registry)
         self.evictions: dict[EvictionReason, Counter] = {
@@ -135,6 +134,44 @@ class Metrics:
             "Messages the broker says it dropped, all clients together",
             registry=registry,
         )
+        self.unacknowledged_messages = Gauge(
+            "har_unacknowledged_messages", "Messages worked off but not acknowledged yet", registry=registry
+        )
+        self.left_messages = Counter(
+            "har_left_messages",
+            "Messages left with the broker for want of room, to be fetched again",
+            registry=registry,
+        )
+        self.lost_sessions = Counter(
+            "har_lost_sessions", "Connections at which the broker no longer had the session", registry=registry
+        )
+        self.dead_letters = Counter("har_dead_letters", "Refused messages kept in a file", registry=registry)
+        self.state_failing = Gauge("har_state_failing", "1 while the state can't be written, else 0", registry=registry)
+        self.journal_bytes = Gauge("har_journal_bytes", "Payload bytes behind the last snapshot", registry=registry)
+        self.journal_seconds = Histogram(
+            "har_journal_seconds", "Time to bring records to the disk", buckets=_STAGE_BUCKETS, registry=registry
+        )
+        self.snapshot_seconds = Histogram(
+            "har_snapshot_seconds", "Time to take and write a snapshot", buckets=_LATENCY_BUCKETS, registry=registry
+        )
         self.connected = Gauge("har_connected", "1 while subscribed at the broker, else 0", registry=registry)
         self.reconnects = Counter("har_reconnects", "Connections after the first", registry=registry)
         Info("har_model", "The model in use", registry=registry).info({"name": model, "digest": model_digest})
+
+    def count(self, counts: Counts) -> None:
+        """Add what happened in one call of the recognizer."""
+        self.readings.inc(counts.readings)
+        for reason, n in counts.rejects.items():
+            self.rejects[reason].inc(n)
+        self.late_readings.inc(counts.late)
+        self.duplicate_readings.inc(counts.duplicate)
+        self.interpolated_samples.inc(counts.bridged)
+        self.gaps.inc(counts.gaps)
+        self.missing_messages.inc(counts.missing_messages)
+        for unfit, n in counts.unfit.items():
+            self.unfit[unfit].inc(n)
+        for cause, n in counts.evicted.items():
+            self.evictions[cast("EvictionReason", cause)].inc(n)
+        self.windows.inc(counts.windows)
+        if counts.windows:
+            self.run_windows.observe(counts.windows)

@@ -25,10 +25,10 @@ from streamer.preprocessing.pipeline import Preprocessor, Step, Windows, join_wi
 from streamer.preprocessing.slots import Slots, SlotState
 from streamer.results import Counts, Result
 from streamer.tracking import ActivityTracker
-from streamer.watch_state import WatchNotes, decode_state, encode_state
+from streamer.watch_state import Piece, WatchNotes, decode_state, encode_state
 from streamer.watches import Limits, Liveness, Watches
 from streamer.wire import topics
-from streamer.wire.events import Reason
+from streamer.wire.events import ActivityEvent, Reason
 from streamer.wire.payload import Message, decode
 
 #: Share of the declared least feed rate that is still taken: clocks are not exact.
@@ -130,6 +130,11 @@ class Recognizer:
         self._take_counts(result.counts)
         return result
 
+    def closing(self, reason: Reason) -> list[ActivityEvent]:
+        """What would end every bout as it stands; nothing is changed."""
+        slots = [slot for name in self.watches if (slot := self.watches.slot_of(name)) is not None]
+        return [event for slot in slots for event in self._bouts.end(slot, reason)]
+
     def excuse(self, deaf_ns: int) -> None:
         """Leave a time in which nobody listened out of every watch's silence."""
         self.watches.excuse(deaf_ns)
@@ -147,7 +152,7 @@ class Recognizer:
         """
         self._import(data, now_ns)
 
-    def export_fleet(self) -> tuple[Liveness, Iterator[bytes]]:
+    def export_fleet(self) -> tuple[Liveness, Iterator[Piece]]:
         """The whole state: when watches were last heard of, and all their slots in pieces.
 
         The pieces are of a copy: they may be written while the recognizer goes on.
@@ -168,7 +173,7 @@ class Recognizer:
         except ValueError as error:
             raise ConfigError(f"state of {len(self.watches)} watches: {error}") from error
 
-    def _export(self, devices: Sequence[str], slots: Sequence[int]) -> Iterator[bytes]:
+    def _export(self, devices: Sequence[str], slots: Sequence[int]) -> Iterator[Piece]:
         rows = np.asarray(slots, np.int64)
         return encode_state(
             devices, self.bundle.digest, {stage: held.export_rows(rows) for stage, held in self._stages.items()}

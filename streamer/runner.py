@@ -13,6 +13,7 @@ from typing import Final
 from streamer.broker import embedded_broker
 from streamer.bundle import find_bundle, load_bundle
 from streamer.config import EMBEDDED, Settings
+from streamer.durability.store import StateStore
 from streamer.http import http_server
 from streamer.metrics import Metrics
 from streamer.output import printer
@@ -71,8 +72,16 @@ async def _run(settings: Settings, worker: int, recognizer: Recognizer, metrics:
             # The demonstration must not fail for a broker that runs already.
             port = await stack.enter_async_context(embedded_broker(port=0 if settings.demo else port))
             logger.info("embedded broker listens on 127.0.0.1:%d", port)
+        store = await stack.enter_async_context(_state_store(settings, metrics, recognizer.bundle.digest))
         service = Service(
-            settings, recognizer, metrics, clock, show=printer(settings.output), embedded=embedded, worker=worker
+            settings,
+            recognizer,
+            metrics,
+            clock,
+            show=printer(settings.output),
+            store=store,
+            embedded=embedded,
+            worker=worker,
         )
         http_port = await stack.enter_async_context(
             http_server(metrics.registry, service.unready, host=settings.http_host, port=settings.http_port)
@@ -83,6 +92,23 @@ async def _run(settings: Settings, worker: int, recognizer: Recognizer, metrics:
         if settings.demo:
             await stack.enter_async_context(_demo_watches(port))
         await service.run(stop, port=port)
+
+
+@asynccontextmanager
+async def _state_store(settings: Settings, metrics: Metrics, model_digest: str) -> AsyncIterator[StateStore | None]:
+    """What keeps the state, None where nothing is kept."""
+    reason = settings.why_no_state
+    if reason is not None:
+        logger.info("at most once: what is under way at a crash or restart is lost, as %s", reason)
+        yield None
+        return
+    folder = settings.state_folder()
+    store = StateStore(folder, model_digest=model_digest, workers=settings.workers, metrics=metrics)
+    logger.info("exactly once: state in %s", folder)
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 @asynccontextmanager

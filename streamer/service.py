@@ -1,8 +1,11 @@
 """The service: messages from the broker, through the recognizer, events back to the broker.
 
-    Broker session ─▶ Ingress ─▶ worker: Recognizer.process ─▶ outbox ─▶ Broker session
+    Broker session ─▶ Ingress ─▶ worker: journal, Recognizer.process ─▶ Outbox ─▶ Broker session
+                                                                                     │
+           acknowledge, once the journal is on the disk and the events are out ◀─────┘
 
-One worker, one call in flight. Sessions come and go with the broker; worker, queue, watches and outbox stay.
+One worker, one call in flight. Sessions come and go with the broker; worker, queue, watches and outbox stay. Without
+a state store each message is acknowledged as it comes, and the service is at most once.
 """
 
 from __future__ import annotations
@@ -14,20 +17,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from itertools import islice
 from typing import Any, Final, NoReturn, cast
 
+from streamer import clock
 from streamer.config import Settings
-from streamer.errors import HarError, RejectReason
+from streamer.durability.journal import Call
+from streamer.durability.snapshot import SCHEMA, Header, Unpublished
+from streamer.durability.store import StateStore
+from streamer.errors import HarError, PayloadError, RejectReason
 from streamer.ingress import Arrival, Ingress
-from streamer.metrics import EvictionReason, Metrics, Stage
+from streamer.metrics import Metrics, Stage
 from streamer.mqtt.connection import Outgoing, RefusedError, SessionError
+from streamer.outbox import Outbox
 from streamer.recognizer import Recognizer
 from streamer.results import Result
 from streamer.session import Broker, Session
 from streamer.wire import topics
 from streamer.wire.events import ActivityEvent, encode_event
-from streamer.wire.payload import MAX_BYTES
+from streamer.wire.payload import MAX_BYTES, Message
 from streamer.workers import is_own
 
 logger = logging.getLogger(__name__)
@@ -39,18 +46,26 @@ _MOST_BYTES: Final = 200_000
 #: gathered meanwhile; a message that comes after a pause is processed at once.
 _PACE_S: Final = 0.005
 _TICK_S: Final = 1.0
-#: Publications that wait for a broker, at most; the oldest go first.
-_OUTBOX_LIMIT: Final = 100_000
+#: Payload bytes for which one message may wait: what a message takes in memory besides its payload.
+_MESSAGE_BYTES: Final = 256
+#: Publications that wait for the broker; past it nothing more is worked off.
+_OUTBOX_LIMIT: Final = 10_000
 #: Publications under way at once.
 _PUBLISH_AHEAD: Final = 100
 _FIRST_BACKOFF_S: Final = 0.25
 _LONGEST_BACKOFF_S: Final = 15.0
 _FAREWELL_S: Final = 5.0
 _REJECT_LOG_S: Final = 10.0
+#: Calls of a recovery between which the event loop may answer.
+_REPLAY_AT_A_TIME: Final = 20
 
 
 class BrokerError(HarError):
     """The broker can't be used, and the settings say to give up."""
+
+
+class _LeftBehindError(SessionError):
+    """Messages were left with the broker, which brings them again in another session."""
 
 
 class StageClock:
@@ -74,7 +89,8 @@ class StageClock:
 class Service:
     """Runs a recognizer against a broker until told to stop.
 
-    State: the ingress queue, the outbox of what is not yet published, and whether a session stands.
+    State: the ingress queue, the outbox of what is not yet published, which messages are not yet acknowledged, and
+    the session, while there is one.
     """
 
     def __init__(
@@ -85,6 +101,7 @@ class Service:
         clock: StageClock,
         *,
         show: Callable[[ActivityEvent], None],
+        store: StateStore | None = None,
         embedded: bool = False,
         worker: int = 0,
     ) -> None:
@@ -96,6 +113,7 @@ class Service:
             metrics: what to count with.
             clock: whose `mark` the recognizer calls.
             show: takes each event as it is decided.
+            store: keeps what outlives the process; None to keep nothing.
             embedded: the broker is the one inside this process.
             worker: which of `settings.workers` processes this one is.
         """
@@ -106,17 +124,37 @@ class Service:
         self._metrics = metrics
         self._clock = clock
         self._show = show
-        self._ingress = Ingress(limit_bytes=settings.queue_bytes)
-        self._outbox: deque[Outgoing] = deque()
-        self._outbox_filled = asyncio.Event()
-        self._unready: str | None = "not connected yet"
+        self._store = store
+        self._ingress = Ingress(
+            limit_bytes=settings.queue_bytes,
+            limit_messages=settings.queue_bytes // _MESSAGE_BYTES,
+            keep_qos_1=store is not None,
+        )
+        self._outbox = Outbox(limit=_OUTBOX_LIMIT)
+        #: Journal record and arrival number of what may be acknowledged once the record is done with.
+        self._owed: deque[tuple[int, int]] = deque()
+        self._acknowledged = 0
+        self._turn = asyncio.Lock()
+        self._session: Session | None = None
         self._sessions = 0
+        self._resumable = False
+        self._left_behind = 0
+        self._fetch_left = asyncio.Event()
+        self._stopping = False
+        #: When the broker was last heard of, and time without hearing of it that no call has been told yet.
+        self._listened_ns: int | None = None
+        self._deaf_ns = 0
+        self._unready: str | None = "not connected yet"
         self._drops_counted = 0
         self._broker_dropped: int | None = None
         self._reject_logged_s = float("-inf")
         self._rejects_unlogged = 0
         metrics.queue_messages.set_function(self._ingress.__len__)
         metrics.queue_bytes.set_function(lambda: self._ingress.waiting_bytes)
+        metrics.outbox_events.set_function(self._outbox.__len__)
+        metrics.unacknowledged_messages.set_function(
+            lambda: self._owed[-1][1] - self._acknowledged if self._owed else 0
+        )
         metrics.devices.set_function(recognizer.watches.__len__)
 
     def unready(self) -> str | None:
@@ -124,14 +162,14 @@ class Service:
         return self._unready
 
     async def run(self, stop: asyncio.Event, *, port: int) -> None:
-        """Serve until `stop` is set; then work off what has arrived, end every bout and say so.
+        """Serve until `stop` is set; then work off what has arrived, and end every bout or keep it for the next start.
 
         Args:
             stop: set by a signal handler or a timer.
             port: the broker's port.
 
         Raises:
-            ConfigError: certificates or the password can't be read.
+            ConfigError: certificates, the password or the state can't be read.
             BrokerError: the broker turns the service down at the start, or can't be used and `exit_on_failure` is set.
         """
         broker = Broker(
@@ -140,10 +178,15 @@ class Service:
             port,
             # The embedded broker speaks MQTT 3.1.1 only.
             mqtt_5=not self._embedded,
+            persistent=self._store is not None,
             receive=self._receive,
             dropped=self._note_broker_drops,
         )
-        await _first_of(self._work(), self._hold_sessions(broker, stop))
+        tasks = [self._work(), self._keep_time(), self._hold_sessions(broker, stop)]
+        if self._store is not None:
+            await self._recover(self._store)
+            tasks.append(self._store.run(self._settle))
+        await _first_of(*tasks)
 
     # --- session ----------------------------------------------------------------------------------------------------
 
@@ -154,24 +197,50 @@ class Service:
             try:
                 async with broker.session() as session:
                     pause_s = _FIRST_BACKOFF_S
-                    self._begin(broker)
-                    await _first_of(stop.wait(), self._publish(session), session.lost())
+                    self._begin(broker, session)
+                    await _first_of(stop.wait(), self._publish(session), self._watch_for_left(), session.lost())
                     await self._say_farewell(session)
+            except _LeftBehindError as error:
+                logger.info("%s", error)
             except SessionError as error:
                 self._fail(broker, error)
                 with suppress(TimeoutError):
                     # Jitter: a broker's restart must not meet all its clients at one instant.
                     await asyncio.wait_for(stop.wait(), pause_s * random.uniform(0.5, 1.0))  # noqa: S311
                 pause_s = min(2 * pause_s, _LONGEST_BACKOFF_S)
+            finally:
+                self._session = None
+                # The next session brings them first.
+                self._left_behind = 0
+                self._fetch_left.clear()
         self._unready = "stopped"
         self._metrics.connected.set(0)
-        # Nothing is left to end, unless there was no session to say farewell in.
-        self._hand_on(self._recognizer.finish("shutdown"), caused_ns=None)
+        if self._store is None:
+            # Nothing is left to end, unless there was no session to say farewell in.
+            self._hand_on(0, self._recognizer.finish("shutdown"), caused_ns=None)
+        else:
+            self._take_snapshot(self._store, last=True)
+            await self._store.sync()
 
-    def _begin(self, broker: Broker) -> None:
+    def _begin(self, broker: Broker, session: Session) -> None:
         self._sessions += 1
         if self._sessions > 1:
             self._metrics.reconnects.inc()
+        now_ns = clock.now_ns()
+        if self._listened_ns is not None:
+            # A watch that nobody could hear wasn't silent.
+            self._deaf_ns += now_ns - self._listened_ns
+        self._listened_ns = now_ns
+        if self._store is not None:
+            # A broker that isn't told how many messages may be unacknowledged waits for each few of them.
+            self._store.gather_briefly(not broker.speaks_mqtt_5)
+            if self._resumable and not session.resumed:
+                self._metrics.lost_sessions.inc()
+                logger.warning(
+                    "the broker at %s no longer has the session: messages since the last one are lost", broker.address
+                )
+            self._resumable = True
+        self._session = session
         self._metrics.connected.set(1)
         self._unready = None
         logger.info("subscribed to %s at %s", ", ".join(self._settings.topic), broker.address)
@@ -195,7 +264,7 @@ class Service:
     async def _publish(self, session: Session) -> NoReturn:
         """Publish the outbox in order; what a lost session may have left unpublished stays in it."""
         while True:
-            await self._outbox_filled.wait()
+            await self._outbox.filled()
             await self._publish_some(session)
             # Python 3.11's wait_for, on which the client builds, swallows a cancellation that meets an
             # acknowledgement; without this the service would then wait for its own publisher for ever.
@@ -204,56 +273,91 @@ class Service:
                 raise asyncio.CancelledError
 
     async def _publish_some(self, session: Session) -> None:
-        batch = list(islice(self._outbox, _PUBLISH_AHEAD))
+        batch = self._outbox.first(_PUBLISH_AHEAD)
         self._clock.start()
         await session.publish(batch)
         self._clock.mark("publish")
-        now_ns = time.time_ns()
+        self._outbox.confirm(len(batch))
+        self._listened_ns = now_ns = clock.now_ns()
         for outgoing in batch:
-            self._outbox.popleft()
             if outgoing.caused_ns is not None:
                 self._metrics.end_to_end_seconds.observe((now_ns - outgoing.caused_ns) / 1e9)
-        if not self._outbox:
-            self._outbox_filled.clear()
+        self._settle()
+
+    async def _watch_for_left(self) -> NoReturn:
+        """End the session once there is room for what was left with the broker.
+
+        Raises:
+            SessionError: so that another session is begun.
+        """
+        await self._fetch_left.wait()
+        raise _LeftBehindError(f"{self._left_behind} messages were left with the broker; fetching them again")
 
     async def _say_farewell(self, session: Session) -> None:
-        """Ask for nothing more, work off what has come, end every bout, and leave."""
+        """Take nothing more, work off what has come, and leave: for good, where nothing is kept, so that bouts end."""
         self._unready = "stopping"
+        self._stopping = True
         try:
             async with asyncio.timeout(_FAREWELL_S):
-                await session.unsubscribe()
+                if self._store is None:
+                    await session.unsubscribe()
                 await self._ingress.emptied()
-                self._hand_on(self._recognizer.finish("shutdown"), caused_ns=None)
-                while self._outbox:
+                if self._store is None:
+                    self._hand_on(0, self._recognizer.finish("shutdown"), caused_ns=None)
+                while len(self._outbox):
                     await self._publish_some(session)
+                if self._store is not None:
+                    await self._store.sync()
+                    self._settle()
                 await session.announce("stopped")
         except TimeoutError:
-            self._metrics.dropped_messages["shutdown"].inc(len(self._ingress))
+            if self._store is None:
+                self._metrics.dropped_messages["shutdown"].inc(len(self._ingress))
             logger.warning(
-                "stopped with %d messages not worked off and %d events not published",
+                "stopped with %d messages not worked off and %d events not published%s",
                 len(self._ingress),
                 len(self._outbox),
+                "" if self._store is None else "; the next start goes on with them",
             )
+
+    # --- ingress ----------------------------------------------------------------------------------------------------
 
     def _receive(self, arrival: Arrival) -> None:
         """Queue a message, unless it is another worker's, or its size alone refuses it.
 
         Ten messages of 10 MB would push good ones out of the queue.
         """
-        topic, size = arrival.message.topic, len(arrival.message.payload)
-        if (
-            self._settings.workers > 1
-            and not topic.endswith("/sync")
-            and not is_own(topic, worker=self._worker, workers=self._settings.workers)
-        ):
-            return
-        if size > MAX_BYTES:
-            self._metrics.messages.inc()
-            self._metrics.message_bytes.inc(size)
-            self._metrics.rejects[RejectReason.OVERSIZE].inc()
-            self._log_rejects(1, f"{topic:.100}: {size} bytes; expected at most {MAX_BYTES}")
-        else:
-            self._ingress.put(arrival)
+        self._listened_ns = arrival.arrived_ns
+        message = arrival.message
+        if message is not None:
+            size = len(message.payload)
+            if size > MAX_BYTES:
+                self._refuse_size(message, arrival)
+                message = None
+            elif (
+                self._settings.workers > 1
+                and not message.topic.endswith("/sync")
+                and not is_own(message.topic, worker=self._worker, workers=self._settings.workers)
+            ):
+                message = None
+        if message is None:
+            if self._store is None:
+                return
+            arrival = Arrival(None, arrival.arrived_ns, arrival.qos, arrival.number)
+        # Behind a message that was left with the broker none may be acknowledged, so none is taken.
+        behind = self._left_behind or (self._stopping and self._store is not None)
+        if (arrival.qos and behind) or not self._ingress.put(arrival):
+            self._left_behind += 1
+            self._metrics.left_messages.inc()
+
+    def _refuse_size(self, message: Message, arrival: Arrival) -> None:
+        size = len(message.payload)
+        error = PayloadError(RejectReason.OVERSIZE, f"{message.topic:.100}: {size} bytes; expected at most {MAX_BYTES}")
+        self._metrics.messages.inc()
+        self._metrics.message_bytes.inc(size)
+        self._metrics.rejects[RejectReason.OVERSIZE].inc()
+        self._keep_letters([(message, error)], arrival.arrived_ns)
+        self._log_rejects(1, str(error))
 
     def _note_broker_drops(self, dropped: int) -> None:
         """Tell of messages that the broker itself dropped, where it counts them."""
@@ -269,82 +373,112 @@ class Service:
     # --- worker -----------------------------------------------------------------------------------------------------
 
     async def _work(self) -> NoReturn:
-        """Take what waits, process it in one call, hand on what came of it; tick when nothing comes."""
+        """Take what waits, process it in one call, hand on what came of it."""
         # Several workers share the calls of one, or they would cost so much more.
         pace_s = _PACE_S * self._settings.workers
-        ticked_s = called_s = time.monotonic()
+        called_s = time.monotonic()
         while True:
-            try:
-                async with asyncio.timeout(_TICK_S):
-                    await self._ingress.wait()
-            except TimeoutError:
-                pass
-            else:
-                # Also lets the session receive and publish between calls, however much is waiting.
-                await asyncio.sleep(max(called_s + pace_s - time.monotonic(), 0))
-                called_s = time.monotonic()
+            await self._ingress.wait()
+            await self._outbox.room()
+            if self._store is not None:
+                await self._store.room()
+            # Also lets the session receive and publish between calls, however much is waiting.
+            await asyncio.sleep(max(called_s + pace_s - time.monotonic(), 0))
+            called_s = time.monotonic()
+            async with self._turn:
                 self._process(self._ingress.take(_MOST_MESSAGES, most_bytes=_MOST_BYTES))
-            if not len(self._ingress) and time.monotonic() - ticked_s >= _TICK_S:
-                ticked_s = time.monotonic()
-                self._clock.start()
-                self._hand_on(self._recognizer.process([], time.time_ns()), caused_ns=None)
+            if self._store is not None and self._store.snapshot_due:
+                self._take_snapshot(self._store)
+            if self._left_behind and not len(self._ingress):
+                self._fetch_left.set()
+
+    async def _keep_time(self) -> NoReturn:
+        """Have the recognizer know of time in which nothing was heard of a watch, once the broker says so too."""
+        watches = self._recognizer.watches
+        while True:
+            await asyncio.sleep(_TICK_S)
+            now_ns = clock.now_ns()
+            if self._session is None or not watches.is_due(now_ns - self._deaf_ns):
+                continue
+            with suppress(SessionError):
+                # The line may be cut, or messages be on their way: those come before the broker's answer.
+                await self._session.ping()
+                self._listened_ns = now_ns
+                await self._ingress.emptied()
+                async with self._turn:
+                    if watches.is_due(now_ns - self._deaf_ns):
+                        await self._tick(now_ns)
+
+    async def _tick(self, now_ns: int) -> None:
+        call, record = self._note_call(now_ns, [])
+        if self._store is not None:
+            # Unlike a reading it doesn't come again: it must not be forgotten once its events are out.
+            await self._store.sync()
+        self._hand_on(record, self._run_call(call), caused_ns=None)
 
     def _process(self, arrivals: Sequence[Arrival]) -> None:
-        messages = [a.message for a in arrivals if not a.message.topic.endswith("/sync")]
+        messages = [a.message for a in arrivals if a.message is not None and not a.message.topic.endswith("/sync")]
         if messages:
             self._metrics.messages.inc(len(messages))
             self._metrics.message_bytes.inc(sum(len(m.payload) for m in messages))
             self._metrics.call_messages.observe(len(messages))
-            self._clock.start()
-            result = self._recognizer.process(messages, time.time_ns())
-            self._hand_on(result, caused_ns=arrivals[0].arrived_ns)
+            call, record = self._note_call(clock.now_ns(), messages)
+            self._hand_on(record, self._run_call(call), caused_ns=arrivals[0].arrived_ns)
         for arrival in arrivals:
             # Behind the events of everything that came before the question.
-            if arrival.message.topic.endswith("/sync"):
+            if arrival.message is not None and arrival.message.topic.endswith("/sync"):
                 token = arrival.message.topic.split("/")[-2]
-                self._post(Outgoing(topics.synced(self._settings.client_id), token.encode()))
+                self._post(Outgoing(topics.synced(self._settings.client_id), token.encode()), self._last_record)
+        if self._store is not None:
+            number = next((a.number for a in reversed(arrivals) if a.qos), None)
+            if number is not None:
+                self._owed.append((self._last_record, number))
+            self._settle()
 
-    def _hand_on(self, result: Result, *, caused_ns: int | None) -> None:
-        self._count(result)
+    def _note_call(self, now_ns: int, messages: list[Message]) -> tuple[Call, int]:
+        """A call of the recognizer, in the journal, where there is one, before it is run; and its record's number."""
+        published = 0 if self._store is None else self._outbox.published_before(self._store.next)
+        call = Call(now_ns, self._deaf_ns, published, messages)
+        self._deaf_ns = 0
+        return call, 0 if self._store is None else self._store.append(call)
+
+    def _run_call(self, call: Call) -> Result:
+        began_s = time.perf_counter()
+        if call.deaf_ns:
+            self._recognizer.excuse(call.deaf_ns)
+        self._clock.start()
+        result = self._recognizer.process(call.messages, call.now_ns)
+        if self._store is not None:
+            self._store.worked(time.perf_counter() - began_s)
+        return result
+
+    def _hand_on(self, record: int, result: Result, *, caused_ns: int | None) -> None:
+        """Post, show and count what came of a call."""
         for event in result.events:
             self._metrics.events[event.type, event.activity].inc()
-            kind = {"state": "activity", "window": "window"}.get(event.type, "event")
-            self._post(
-                Outgoing(topics.output(event.device, kind), encode_event(event), event.type == "state", caused_ns)
-            )
-            if event.type == "end" and event.reason in {"silence", "evicted", "shutdown"}:
-                # Nobody walks for ever: an empty retained message takes the last state back.
-                self._post(Outgoing(topics.output(event.device, "activity"), b"", retain=True))
             self._show(event)
-
-    def _post(self, outgoing: Outgoing) -> None:
-        if len(self._outbox) >= _OUTBOX_LIMIT:
-            self._outbox.popleft()
-            self._metrics.dropped_events.inc()
-        self._outbox.append(outgoing)
-        self._outbox_filled.set()
-
-    def _count(self, result: Result) -> None:
-        counts, metrics = result.counts, self._metrics
-        metrics.readings.inc(counts.readings)
-        for reason, n in counts.rejects.items():
-            metrics.rejects[reason].inc(n)
-        metrics.late_readings.inc(counts.late)
-        metrics.duplicate_readings.inc(counts.duplicate)
-        metrics.interpolated_samples.inc(counts.bridged)
-        metrics.gaps.inc(counts.gaps)
-        metrics.missing_messages.inc(counts.missing_messages)
-        for unfit, n in counts.unfit.items():
-            metrics.unfit[unfit].inc(n)
-        for cause, n in counts.evicted.items():
-            metrics.evictions[cast("EvictionReason", cause)].inc(n)
-        metrics.windows.inc(counts.windows)
-        if counts.windows:
-            metrics.run_windows.observe(counts.windows)
-        metrics.dropped_messages["overload"].inc(self._ingress.dropped - self._drops_counted)
+        self._post_events(record, result.events, caused_ns=caused_ns)
+        self._metrics.count(result.counts)
+        self._metrics.dropped_messages["overload"].inc(self._ingress.dropped - self._drops_counted)
         self._drops_counted = self._ingress.dropped
-        if counts.reject_examples:
-            self._log_rejects(counts.rejects.total(), next(iter(counts.reject_examples.values())))
+        if result.refused:
+            self._keep_letters(result.refused, clock.now_ns())
+            self._log_rejects(len(result.refused), str(result.refused[0][1]))
+
+    def _post_events(self, record: int, events: Sequence[ActivityEvent], *, caused_ns: int | None) -> None:
+        for event in events:
+            kind = {"state": "activity", "window": "window"}.get(event.type, "event")
+            topic = topics.output(event.device, kind)
+            self._post(Outgoing(topic, encode_event(event), event.type == "state", caused_ns), record)
+            if event.type == "end" and event.reason in {"silence", "evicted", "shutdown"}:
+                self._post(_cleared(event.device), record)
+
+    def _post(self, outgoing: Outgoing, record: int) -> None:
+        self._outbox.post(record, outgoing)
+
+    def _keep_letters(self, refused: Sequence[tuple[Message, PayloadError]], now_ns: int) -> None:
+        if self._store is not None:
+            self._metrics.dead_letters.inc(self._store.letters.add(refused, now_ns))
 
     def _log_rejects(self, n: int, example: str) -> None:
         """Log refused messages, not more often than every _REJECT_LOG_S."""
@@ -353,6 +487,96 @@ class Service:
         if now_s - self._reject_logged_s >= _REJECT_LOG_S:
             logger.warning("%d messages refused, such as: %s", self._rejects_unlogged, example)
             self._reject_logged_s, self._rejects_unlogged = now_s, 0
+
+    # --- what outlives the process ----------------------------------------------------------------------------------
+
+    @property
+    def _last_record(self) -> int:
+        return 0 if self._store is None else self._store.next - 1
+
+    def _settle(self) -> None:
+        """Acknowledge what is done with: its record on the disk, and all that came of it published."""
+        if self._store is None:
+            return
+        done = min(self._outbox.published_before(self._store.next), self._store.durable)
+        number = None
+        while self._owed and self._owed[0][0] < done:
+            number = self._owed.popleft()[1]
+        if number is not None:
+            self._acknowledged = number
+            if self._session is not None:
+                self._session.acknowledge_through(number)
+
+    async def _recover(self, store: StateStore) -> None:
+        """Go on where an earlier process stopped: load its state and repeat what it did since.
+
+        Raises:
+            ConfigError: the state folder can't be read.
+        """
+        recovered = store.recover(self._recognizer)
+        header = recovered.header
+        if header is None:
+            self._take_snapshot(store)
+            return
+        self._resumable = True
+        for left in header.outbox:
+            self._outbox.post(left.record, Outgoing(left.topic, left.payload, left.retain))
+        if recovered.of_other:
+            for left in header.farewell:
+                self._outbox.post(0, Outgoing(left.topic, left.payload, left.retain))
+            for device, _ in (*header.liveness.alive, *header.liveness.silent):
+                self._outbox.post(0, _cleared(device))
+            self._take_snapshot(store)
+            return
+        self._listened_ns = header.now_ns
+        repeated = 0
+        for record, call in store.replay(header):
+            self._outbox.forget_before(call.published)
+            self._post_events(record, self._run_call(call).events, caused_ns=None)
+            self._listened_ns = call.now_ns
+            repeated += 1
+            if repeated % _REPLAY_AT_A_TIME == 0:
+                await asyncio.sleep(0)
+        logger.info(
+            "went on with %d watches: %d calls repeated, %d publications to do",
+            len(self._recognizer.watches),
+            repeated,
+            len(self._outbox),
+        )
+
+    def _take_snapshot(self, store: StateStore, *, last: bool = False) -> None:
+        """Have the state written as it is.
+
+        Args:
+            store: takes it.
+            last: the process ends, so that another bundle's may find what would end every bout.
+        """
+        farewell = self._recognizer.closing("shutdown") if last else []
+        store.take_snapshot(
+            self._recognizer,
+            Header(
+                schema=SCHEMA,
+                model_digest=self._recognizer.bundle.digest,
+                workers=self._settings.workers,
+                record=store.next,
+                now_ns=self._listened_ns or clock.now_ns(),
+                liveness=self._recognizer.watches.export_liveness(),
+                outbox=[_unpublished(posted.record, posted.outgoing) for posted in self._outbox],
+                farewell=[
+                    Unpublished(0, topics.output(event.device, "event"), encode_event(event), retain=False)
+                    for event in farewell
+                ],
+            ),
+        )
+
+
+def _unpublished(record: int, outgoing: Outgoing) -> Unpublished:
+    return Unpublished(record, outgoing.topic, outgoing.payload, outgoing.retain)
+
+
+def _cleared(device: str) -> Outgoing:
+    """What takes a watch's last state back, for nobody walks for ever: an empty retained message."""
+    return Outgoing(topics.output(device, "activity"), b"", retain=True)
 
 
 async def _first_of(*coroutines: Coroutine[Any, Any, Any]) -> None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib import import_module
+from itertools import count
 from typing import Final, Never, cast
 
 from streamer.config import Settings
@@ -24,7 +25,8 @@ from streamer.wire import topics
 
 logger = logging.getLogger(__name__)
 
-_KEEPALIVE_S: Final = 30
+#: Also bounds how long a broken line goes unnoticed: twice this.
+_KEEPALIVE_S: Final = 10
 _TIMEOUT_S: Final = 10.0
 #: Answers to a subscription from here on say no.
 _REFUSED: Final = 128
@@ -79,6 +81,23 @@ class Session:
         """
         await self._connection.unsubscribe(self._filters)
 
+    @property
+    def resumed(self) -> bool:
+        """Whether the broker still had the session, with what came meanwhile."""
+        return self._connection.resumed
+
+    async def ping(self) -> None:
+        """Have the broker answer: what it sent before has arrived when this returns.
+
+        Raises:
+            SessionError: it does not.
+        """
+        await self._connection.ping()
+
+    def acknowledge_through(self, number: int) -> None:
+        """Acknowledge messages of this session up to an arrival number; nothing where each is as it comes."""
+        self._connection.acknowledge_through(number)
+
     async def lost(self) -> Never:
         """Wait until the session is lost.
 
@@ -101,6 +120,7 @@ class Broker:
         port: int,
         *,
         mqtt_5: bool,
+        persistent: bool,
         receive: Callable[[Arrival], None],
         dropped: Callable[[int], None],
     ) -> None:
@@ -111,6 +131,7 @@ class Broker:
             host: host name or address.
             port: TCP port.
             mqtt_5: try MQTT 5 first.
+            persistent: have the broker keep messages until they are acknowledged.
             receive: takes each message as it comes.
             dropped: takes the broker's own count of dropped messages, where it has one.
 
@@ -128,12 +149,19 @@ class Broker:
             keepalive_s=_KEEPALIVE_S,
             timeout_s=_TIMEOUT_S,
             will=Outgoing(topics.status(settings.client_id), b"offline", retain=True),
+            persistent=persistent,
+            numbers=count(1),
         )
         self._mqtt_5 = mqtt_5
         self._receive = receive
         self._dropped = dropped
         # Only the client that is used is imported.
         self._connect = cast("Connect", import_module(f"streamer.mqtt.by_{settings.mqtt_client}").connect)
+
+    @property
+    def speaks_mqtt_5(self) -> bool:
+        """Whether it does, as far as is known: what it said at the last connection."""
+        return self._mqtt_5
 
     @property
     def address(self) -> str:
@@ -183,7 +211,7 @@ class Broker:
         return opening, connection
 
     def _take(self, arrival: Arrival) -> None:
-        if arrival.message.topic == _DROPPED_TOPIC:
+        if arrival.message is not None and arrival.message.topic == _DROPPED_TOPIC:
             with suppress(ValueError):
                 self._dropped(int(arrival.message.payload))
         else:

@@ -38,7 +38,11 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True):
     arrays: list[_Array]
 
 
-def encode_state(devices: Sequence[str], model_digest: str, stages: Mapping[str, SlotState]) -> Iterator[bytes]:
+#: Bytes, or an array's memory.
+Piece = bytes | memoryview
+
+
+def encode_state(devices: Sequence[str], model_digest: str, stages: Mapping[str, SlotState]) -> Iterator[Piece]:
     """The state of watches in pieces, whose sum `decode_state` takes."""
     arrays = [(stage, name, array) for stage, state in stages.items() for name, array in state.items()]
     header = msgspec.msgpack.encode(
@@ -52,7 +56,8 @@ def encode_state(devices: Sequence[str], model_digest: str, stages: Mapping[str,
     yield _LENGTH.pack(len(header))
     yield header
     for _, _, array in arrays:
-        yield array.tobytes()
+        # An empty array's memory can't be looked at as bytes.
+        yield np.ascontiguousarray(array).data.cast("B") if array.size else b""
 
 
 def decode_state(data: bytes | memoryview, model_digest: str) -> tuple[list[str], dict[str, SlotState]]:

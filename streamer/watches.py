@@ -157,6 +157,16 @@ class Watches:
             aged.append(device_id)
         return aged
 
+    def is_due(self, now_ns: int) -> bool:
+        """Whether a watch has been unheard of for too long to be waited for, or to be remembered."""
+        return any(
+            heard and next(iter(heard.values())) + limit_ns <= now_ns
+            for heard, limit_ns in (
+                (self._alive, self._limits.silence_ns),
+                (self._silent, self._limits.evict_after_ns),
+            )
+        )
+
     def excuse(self, deaf_ns: int) -> None:
         """Leave a time in which nobody listened out of every watch's silence; negative where a clock was set back."""
         for heard in (self._alive, self._silent):

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final, Never, cast
 
 import aiomqtt
 
+from streamer.clock import now_ns
 from streamer.ingress import Arrival
 from streamer.mqtt.connection import REFUSALS, Link, Outgoing, RefusedError, SessionError, UnsupportedVersionError
 from streamer.wire.payload import Message
 
 #: MQTT 5 reason code and MQTT 3.1.1 return code: the broker does not speak this version.
 _UNSUPPORTED_VERSION: Final = frozenset({132, 1})
+#: A filter that nobody subscribes to; the broker answers all the same.
+_PING_FILTER: Final = "har/v1/-/-"
 
 
 @asynccontextmanager
@@ -46,7 +48,7 @@ async def connect(link: Link, mqtt_5: bool, receive: Callable[[Arrival], None]) 
         socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         will=aiomqtt.Will(link.will.topic, link.will.payload, qos=1, retain=True),
         # A factory serves where the client expects a class: it is only called.
-        queue_type=cast("type[asyncio.Queue[aiomqtt.Message]]", lambda maxsize: _Forward(receive, maxsize)),
+        queue_type=cast("type[asyncio.Queue[aiomqtt.Message]]", lambda maxsize: _Forward(receive, link, maxsize)),
     )
     # Publications are gathered by the hundred; that is no sign of trouble.
     client.pending_calls_threshold = 10_000
@@ -70,7 +72,9 @@ async def connect(link: Link, mqtt_5: bool, receive: Callable[[Arrival], None]) 
 
 
 class AiomqttConnection:
-    """See `Connection`."""
+    """See `Connection`. The library acknowledges each message as it comes, so no session outlasts its connection."""
+
+    resumed = False
 
     def __init__(self, client: aiomqtt.Client) -> None:
         self._client = client
@@ -91,6 +95,13 @@ class AiomqttConnection:
         with _explained():
             await asyncio.gather(*(self._client.publish(o.topic, o.payload, qos=1, retain=o.retain) for o in batch))
 
+    async def ping(self) -> None:
+        """See `Connection`."""
+        await self.unsubscribe([_PING_FILTER])
+
+    def acknowledge_through(self, number: int) -> None:
+        """See `Connection`."""
+
     async def lost(self) -> Never:
         """See `Connection`."""
         with _explained():
@@ -102,14 +113,15 @@ class AiomqttConnection:
 class _Forward(asyncio.Queue[aiomqtt.Message]):
     """In the client's place for a queue: hands each message on at once."""
 
-    def __init__(self, receive: Callable[[Arrival], None], maxsize: int) -> None:
+    def __init__(self, receive: Callable[[Arrival], None], link: Link, maxsize: int) -> None:
         super().__init__(maxsize)
         self._receive = receive
+        self._numbers = link.numbers
 
     def put_nowait(self, item: aiomqtt.Message) -> None:
         content_type = getattr(item.properties, "ContentType", None)
         message = Message(item.topic.value, item.payload, content_type)
-        self._receive(Arrival(message, time.time_ns(), item.qos))
+        self._receive(Arrival(message, now_ns(), item.qos, next(self._numbers)))
 
 
 class _explained:  # noqa: N801 - reads as the statement it stands for

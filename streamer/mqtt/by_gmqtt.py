@@ -7,15 +7,17 @@ every wait here is bounded or raced against the connection's end.
 from __future__ import annotations
 
 import asyncio
-import time
+import struct
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Never
 
 import gmqtt
-from gmqtt.mqtt.constants import MQTTv50, MQTTv311
+from gmqtt.mqtt.constants import MQTTCommands, MQTTv50, MQTTv311
 from gmqtt.storage import PersistentStorage
 
+from streamer.clock import now_ns
 from streamer.ingress import Arrival
 from streamer.mqtt.connection import REFUSALS, Link, Outgoing, RefusedError, SessionError, UnsupportedVersionError
 from streamer.wire.payload import Message
@@ -25,6 +27,46 @@ _UNSUPPORTED_VERSION: Final = frozenset({132, 1})
 _MOST_AT_A_TIME: Final = 100
 #: -1 means for ever and 0 still allows one; fewer failures than none there cannot be.
 _NEVER_RECONNECT: Final = {"reconnect_retries": -2}
+#: Messages that may be unacknowledged. Mosquitto reuses message ids unchecked past 65,535 of them, and before 2.0.13
+#: may send twice this.
+_RECEIVE_MAXIMUM: Final = 20_000
+_SESSION_EXPIRY_S: Final = 86_400
+#: A filter that nobody subscribes to; the broker answers all the same.
+_PING_FILTER: Final = "har/v1/-/-"
+_PUBACK: Final = struct.Struct("!BBH")
+
+
+class _Client(gmqtt.Client):  # type: ignore[misc]  # the library has no types
+    """The library's client, except that acknowledgements wait until they are asked for.
+
+    The library acknowledges by itself, or when an asynchronous handler returns: a task for each message, and with
+    MQTT 5 only. Its one function for the answers to a message is overridden instead.
+
+    State: message ids not yet acknowledged, by arrival number.
+    """
+
+    unacknowledged: deque[tuple[int, int]] | None = None
+    arrived_id = 0
+
+    def _send_command_with_mid(self, cmd: int, mid: int, dup: bool, reason_code: int = 0) -> None:  # noqa: FBT001 # the library's
+        if cmd == MQTTCommands.PUBACK and self.unacknowledged is not None:
+            # Called just before the message is handed on.
+            self.arrived_id = mid
+        else:
+            super()._send_command_with_mid(cmd, mid, dup, reason_code=reason_code)
+
+    def acknowledge_through(self, number: int) -> None:
+        """Acknowledge what arrived up to a number, in one packet to the network."""
+        packets: list[bytes] = []
+        while self.unacknowledged and self.unacknowledged[0][0] <= number:
+            packets.append(_PUBACK.pack(MQTTCommands.PUBACK, 2, self.unacknowledged.popleft()[1]))
+        if packets and self.is_connected:
+            self._connection.send_package(b"".join(packets))
+
+    @property
+    def publications_at_a_time(self) -> int:
+        """The message ids that there are: as many as the broker takes publications, less one."""
+        return int(self._package_handler.id_generator._max) - 1  # noqa: SLF001 # no other way to hear of it
 
 
 @asynccontextmanager
@@ -52,12 +94,18 @@ class GmqttConnection:
     def __init__(self, link: Link, receive: Callable[[Arrival], None]) -> None:
         self._link = link
         self._receive = receive
-        self._unacknowledged = PersistentStorage()
+        self._unpublished = PersistentStorage()
+        self.resumed = False
         self._at_a_time = _MOST_AT_A_TIME
         self._answers: dict[int, asyncio.Future[int]] = {}
         self._ended: asyncio.Future[Never] = asyncio.get_running_loop().create_future()
         will = gmqtt.Message(link.will.topic, link.will.payload, qos=1, retain=True)
-        client = gmqtt.Client(link.client_id, will_message=will, persistent_storage=self._unacknowledged)
+        session: dict[str, Any] = {"clean_session": not link.persistent}
+        if link.persistent:
+            session |= {"session_expiry_interval": _SESSION_EXPIRY_S, "receive_maximum": _RECEIVE_MAXIMUM}
+        client = _Client(link.client_id, will_message=will, persistent_storage=self._unpublished, **session)
+        if link.persistent:
+            client.unacknowledged = deque()
         client.set_config(_NEVER_RECONNECT)
         client.on_connect = self._on_connect
         client.on_message = self._on_message
@@ -128,7 +176,15 @@ class GmqttConnection:
         for first in range(0, len(batch), self._at_a_time):
             for outgoing in batch[first : first + self._at_a_time]:
                 self._client.publish(outgoing.topic, outgoing.payload, qos=1, retain=outgoing.retain)
-            await self._before_the_end(self._unacknowledged.wait_empty())
+            await self._before_the_end(self._unpublished.wait_empty())
+
+    async def ping(self) -> None:
+        """See `Connection`."""
+        await self.unsubscribe([_PING_FILTER])
+
+    def acknowledge_through(self, number: int) -> None:
+        """See `Connection`."""
+        self._client.acknowledge_through(number)
 
     async def lost(self) -> Never:
         """See `Connection`."""
@@ -160,22 +216,26 @@ class GmqttConnection:
             task.cancel()
 
     def _on_connect(
-        self, _client: gmqtt.Client, _session_present: int, _result: int, properties: Mapping[str, Any]
+        self, _client: gmqtt.Client, session_present: int, _result: int, _properties: Mapping[str, Any]
     ) -> None:
-        receive_maximum = properties.get("receive_maximum")
-        if receive_maximum:
-            # One id is never handed out, and one is left for a subscription.
-            self._at_a_time = max(1, min(_MOST_AT_A_TIME, int(receive_maximum[0]) - 2))
+        self.resumed = bool(session_present)
+        # One id is left for a subscription.
+        self._at_a_time = max(1, min(_MOST_AT_A_TIME, self._client.publications_at_a_time - 1))
 
     def _on_message(
-        self, _client: gmqtt.Client, topic: str | bytes, payload: bytes, qos: int, properties: Mapping[str, Any]
+        self, client: _Client, topic: str | bytes, payload: bytes, qos: int, properties: Mapping[str, Any]
     ) -> int:
+        if self._ended.done():
+            # It comes again on the next connection, and there in its place.
+            return 0
         name = topic if isinstance(topic, str) else topic.decode("utf-8", "replace")
         content_type = properties.get("content_type")
+        number = next(self._link.numbers)
+        if qos and client.unacknowledged is not None:
+            client.unacknowledged.append((number, client.arrived_id))
         try:
-            self._receive(
-                Arrival(Message(name, payload, content_type[0] if content_type else None), time.time_ns(), qos)
-            )
+            message = Message(name, payload, content_type[0] if content_type else None)
+            self._receive(Arrival(message, now_ns(), qos, number))
         except Exception as error:  # noqa: BLE001 # the library would log it and go on; a fault of ours ends the service
             self._end(error)
         return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Never, Protocol
@@ -46,7 +46,13 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """Where and as whom to connect; `will` is published, retained, when the connection breaks."""
+    """Where and as whom to connect, and how.
+
+    Attributes:
+        will: published, retained, when the connection breaks.
+        persistent: the broker is to keep what comes while nobody is connected, and what is not acknowledged.
+        numbers: numbers for arrivals, over all connections.
+    """
 
     host: str
     port: int
@@ -57,10 +63,18 @@ class Link:
     keepalive_s: int
     timeout_s: float
     will: Outgoing
+    persistent: bool
+    numbers: Iterator[int]
 
 
 class Connection(Protocol):
-    """An open connection. Its messages go to the function that it was opened with, in their order of arrival."""
+    """An open connection. Its messages go to the function that it was opened with, in their order of arrival.
+
+    Attributes:
+        resumed: the broker still had the session.
+    """
+
+    resumed: bool
 
     async def subscribe(self, topic: str, qos: int) -> int:
         """The broker's answer to a subscription; 128 and above say no.
@@ -83,6 +97,21 @@ class Connection(Protocol):
 
         Raises:
             SessionError: the connection was lost; some of the batch may have been published.
+        """
+        ...
+
+    async def ping(self) -> None:
+        """Have the broker answer: what it sent before has arrived when this returns.
+
+        Raises:
+            SessionError: it does not.
+        """
+        ...
+
+    def acknowledge_through(self, number: int) -> None:
+        """Acknowledge the messages of this connection up to an arrival number, in their order of arrival.
+
+        On a connection that is not persistent each is acknowledged as it comes, and this does nothing.
         """
         ...
 
