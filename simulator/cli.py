@@ -107,7 +107,9 @@ def download(source: Annotated[str, typer.Argument(help="uci-har, hapt or wisdm-
 
 @app.command()
 def replay(
-    source: Annotated[str, typer.Argument(help="uci-har, hapt, fitbit, wisdm-watch, synthetic, or a CSV file")],
+    source: Annotated[
+        str, typer.Argument(help="uci-har, hapt, fitbit, wisdm-watch, synthetic, or a file: CSV, Parquet, .npz")
+    ],
     broker: BrokerHost = "localhost",
     port: BrokerPort = 1883,
     username: Username = None,

@@ -44,7 +44,7 @@ class Selection:
 
 
 def load(source: str, root: Path, selection: Selection) -> list[Watch]:
-    """The watches of a source: one of NAMES, or a path to a CSV file.
+    """The watches of a source: one of NAMES, or a path to a recording.
 
     Raises:
         RecordingError: a data set or file is missing or not in its form.
@@ -102,7 +102,9 @@ def descriptions(root: Path) -> list[tuple[str, str, str]]:
         rows.append((name, _WHAT[name], f"found: {place}" if place else f"not in {root}: {how_to_get(data_set)}"))
     playlist = ", ".join(shipped_profiles().playlist)
     rows.append((SYNTHETIC, f"generated motion at the wrist, any rate: {playlist}", "always there"))
-    rows.append(("PATH", "a CSV file: t_ns or time, acc_x..z in m/s², gyro_x..z in rad/s, device, label", "your own"))
+    rows.append(
+        ("PATH", "CSV, Parquet or .npz: t_ns or time, acc_x..z in m/s², gyro_x..z in rad/s, device, label", "your own")
+    )
     return rows
 
 

@@ -124,8 +124,11 @@ app.callback(invoke_without_command=True)(_with_settings(_run))
 
 @app.command()
 def classify(
-    file: Annotated[Path, typer.Argument(help="Recording in the CSV form of the documentation.", show_default=False)],
-    model: Annotated[str, typer.Option(help="Shipped bundle's name or a bundle's folder.")] = DEFAULT_MODEL,
+    file: Annotated[Path, typer.Argument(help="Recording as CSV, Parquet or .npz.", show_default=False)],
+    model: Annotated[
+        str | None,
+        typer.Option(help=f"Shipped bundle's name or a bundle's folder.  [default: {DEFAULT_MODEL}]"),
+    ] = None,
     output: Annotated[Literal["text", "json"], typer.Option(help="What to print.")] = "text",
     publish: Annotated[
         Literal["changes", "windows"], typer.Option(help="Show changes of activity, or every window too.")
@@ -136,7 +139,9 @@ def classify(
     from streamer.output import printer
 
     show = printer(output)
-    for event in classify_file(file, model=model, every_window=publish == "windows"):
+    # From the same sources as the service's.
+    chosen = load_settings({} if model is None else {"model": model}).model
+    for event in classify_file(file, model=chosen, every_window=publish == "windows"):
         show(event)
 
 

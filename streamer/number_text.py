@@ -13,6 +13,8 @@ _TO_BLANKS: Final = bytes.maketrans(b",;\r\n\t", b"     ")
 _COMMA, _NEWLINE, _POINT = b",\n."
 #: Cells are cut at one width for all, so a single endless one would cost its length in every line.
 _LONGEST_LINE: Final = 1000
+#: Times from here on overflow, or nearly.
+_END_NS: Final = 2**62
 
 Cells = NDArray[np.bytes_]
 
@@ -61,6 +63,11 @@ class CellTable:
             self._ends = separators.reshape(-1, columns)
             self._starts = (np.concatenate([[-1], separators[:-1]]) + 1).reshape(-1, columns)
 
+    def first_longer_than(self, length: int, index: int) -> int | None:
+        """First line whose cell in a column has more bytes than this, None when there is none."""
+        longer = self._ends[:, index] - self._starts[:, index] > length
+        return int(longer.argmax()) if longer.any() else None
+
     def column(self, index: int) -> Cells:
         """(rows,) byte strings."""
         return _cut(self._text, self._starts[:, index], self._ends[:, index])
@@ -71,7 +78,7 @@ class CellTable:
         Seconds with an exponent go through float64, which near the present resolves 240 ns.
 
         Raises:
-            ValueError: a cell is not such a number.
+            ValueError: a cell is not such a number, or lies beyond 2^62 ns.
         """
         cells = self.column(index)
         letters = cells.view(np.uint8).reshape(self.rows, -1)
@@ -79,11 +86,16 @@ class CellTable:
         if (letters == ord("-")).any() and not has_exponent:
             raise ValueError("a negative number")
         if has_exponent:
-            return np.rint(cells.astype(np.float64) * 1e9).astype(np.int64)
+            in_ns = np.rint(cells.astype(np.float64) * 1e9)
+            if not ((in_ns >= 0) & (in_ns < _END_NS)).all():
+                raise ValueError("beyond 2^62 ns")
+            return in_ns.astype(np.int64)
         starts, ends = self._starts[:, index], self._ends[:, index]
         has_point = (letters == _POINT).any(axis=1)
         points = np.where(has_point, starts + (letters == _POINT).argmax(axis=1), ends)
         seconds = _cut(self._text, starts, points).astype(np.int64)
+        if seconds.max(initial=0) > _END_NS // 1_000_000_000:
+            raise ValueError("beyond 2^62 ns")
         fraction = _cut(self._text, np.minimum(points + 1, ends), ends, width=9, fill=ord("0")).astype(np.int64)
         return seconds * 1_000_000_000 + fraction
 

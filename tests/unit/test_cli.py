@@ -234,3 +234,14 @@ def test_reader_that_has_seen_enough_is_no_error(recording: str, model: str) -> 
         program.stdout.readline()
         program.stdout.close()
         assert b"Traceback" not in program.stderr.read()
+
+
+def test_classify_takes_the_model_that_the_environment_names_unless_told_otherwise(
+    har_stream: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, model: str, recording: str
+) -> None:
+    as_told = har_stream("classify", recording, "--model", model, "--output", "json")
+    monkeypatch.setenv("HAR_STREAM_MODEL", model)
+    assert har_stream("classify", recording, "--output", "json") == as_told
+    monkeypatch.setenv("HAR_STREAM_MODEL", "no-such-bundle")
+    assert har_stream("classify", recording, "--output", "json").status == 2
+    assert har_stream("classify", recording, "--model", model, "--output", "json") == as_told

@@ -57,7 +57,8 @@ def test_every_topic_of_the_readme_is_one_of_the_service() -> None:
 
 def test_every_dependency_has_its_reason_in_the_readme() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    requirements = [*project["dependencies"], *project["optional-dependencies"]["train"]]
+    extras = project["optional-dependencies"]
+    requirements = [*project["dependencies"], *extras["train"], *extras["parquet"]]
     wanted = {re.split(r"[^A-Za-z0-9-]", requirement)[0] for requirement in requirements}
     stated = {name for cell in table("package") for name in cell.split(", ")}
     assert stated == wanted
