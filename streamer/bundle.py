@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
-import zlib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -28,6 +26,7 @@ from numpy.typing import NDArray
 
 from streamer.activities import ACTIVITIES, UNKNOWN
 from streamer.errors import BundleError, ConfigError, nearest
+from streamer.npz import read_npz
 from streamer.preprocessing.spec import PreprocessingSpec
 
 SCHEMA: Final = 1
@@ -35,7 +34,8 @@ MODEL_FILE: Final = "model.onnx"
 GOLDEN_FILE: Final = "golden.npz"
 MANIFEST_FILE: Final = "bundle.json"
 _FILE_LIMIT_BYTES: Final = 16_000_000
-_ZIP_ERRORS: Final = (zipfile.BadZipFile, zlib.error)
+#: Of the golden vectors once decompressed.
+_GOLDEN_LIMIT_BYTES: Final = 64_000_000
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -158,28 +158,27 @@ def find_bundle(name_or_path: str) -> Path:
 
 
 def load_bundle(folder: Path) -> ModelBundle:
-    """Read and verify a bundle; nothing in it is executed or unpickled.
+    """Read and verify a bundle; nothing in it is executed or unpickled, and nothing outside the folder is read.
 
     Raises:
         BundleError: a file is missing, too large, altered, or says something this release does not understand.
     """
-    manifest_bytes = _read(folder, MANIFEST_FILE)
-    try:
-        # The schema first: another one may have other fields.
-        schema = msgspec.json.decode(manifest_bytes, type=_Schema).schema
-        manifest = msgspec.json.decode(manifest_bytes, type=Manifest) if schema == SCHEMA else None
-    except (msgspec.DecodeError, UnicodeDecodeError, ConfigError) as error:
-        raise BundleError(f"{folder / MANIFEST_FILE}: {error}") from error
-    if manifest is None:
-        raise BundleError(f"{folder / MANIFEST_FILE}: schema is {schema}; this release reads {SCHEMA}")
-    unheard = [label for label in manifest.labels if label not in ACTIVITIES or label == UNKNOWN]
-    if unheard or len(set(manifest.labels)) != len(manifest.labels) or not manifest.labels:
-        raise BundleError(
-            f"{folder / MANIFEST_FILE}: labels {unheard or list(manifest.labels)} are not distinct known activities; "
-            f"expected names from {', '.join(ACTIVITIES)}"
-        )
-    model = _read(folder, MODEL_FILE)
-    golden = _read(folder, GOLDEN_FILE)
+    return read_bundle(folder, *(_read(folder, name) for name in (MANIFEST_FILE, MODEL_FILE, GOLDEN_FILE)))
+
+
+def read_bundle(folder: Path, manifest_bytes: bytes, model: bytes, golden: bytes) -> ModelBundle:
+    """A bundle from the content of its files.
+
+    Args:
+        folder: for messages.
+        manifest_bytes: bundle.json.
+        model: model.onnx.
+        golden: golden.npz.
+
+    Raises:
+        BundleError: as for `load_bundle`.
+    """
+    manifest = _manifest(folder / MANIFEST_FILE, manifest_bytes)
     for name, content, expected in (
         (MODEL_FILE, model, manifest.model_sha256),
         (GOLDEN_FILE, golden, manifest.golden_sha256),
@@ -222,28 +221,60 @@ def save_bundle(folder: Path, manifest: Manifest, model: bytes, golden: Golden) 
 def _read(folder: Path, name: str) -> bytes:
     path = folder / name
     try:
-        size = path.stat().st_size
+        # A link may lead about inside the folder, as in a volume of Kubernetes, and not out of it.
+        place = path.resolve(strict=True)
+        if not place.is_relative_to(folder.resolve(strict=True)):
+            raise BundleError(f"{path}: leads out of the bundle to {place}; expected a file in its folder")
+        # A pipe would be waited for.
+        if not place.is_file():
+            raise BundleError(f"{path}: is no file; expected one")
+        size = place.stat().st_size
         if size > _FILE_LIMIT_BYTES:
             raise BundleError(f"{path}: {size} bytes; expected at most {_FILE_LIMIT_BYTES}")
-        return path.read_bytes()
+        return place.read_bytes()
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
+    except RuntimeError as error:
+        raise BundleError(f"{path}: is a link to itself; expected a file") from error
+
+
+def _manifest(path: Path, content: bytes) -> Manifest:
+    try:
+        # The schema first: another one may have other fields.
+        schema = msgspec.json.decode(content, type=_Schema).schema
+        manifest = msgspec.json.decode(content, type=Manifest) if schema == SCHEMA else None
+    except (msgspec.DecodeError, UnicodeDecodeError, ConfigError) as error:
+        raise BundleError(f"{path}: {error}") from error
+    except RecursionError as error:
+        raise BundleError(f"{path}: nested too deeply; expected a manifest") from error
+    if manifest is None:
+        raise BundleError(f"{path}: schema is {schema}; this release reads {SCHEMA}")
+    unheard = [label for label in manifest.labels if label not in ACTIVITIES or label == UNKNOWN]
+    if unheard or len(set(manifest.labels)) != len(manifest.labels) or not manifest.labels:
+        raise BundleError(
+            f"{path}: labels {unheard or list(manifest.labels)!s:.200} are not distinct known activities; "
+            f"expected names from {', '.join(ACTIVITIES)}"
+        )
+    return manifest
 
 
 def _golden(path: Path, content: bytes, manifest: Manifest) -> Golden:
+    names = ("t_ns", "acc", "gyro", "windows", "probabilities")
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            names = ("t_ns", "acc", "gyro", "windows", "probabilities")
-            golden = Golden(*(np.asarray(arrays[name]) for name in names))
-        n, m = len(golden.t_ns), len(golden.windows)
-    except (ValueError, KeyError, TypeError, OSError, EOFError, NotImplementedError, *_ZIP_ERRORS) as error:
+        arrays = read_npz(io.BytesIO(content), names, most_bytes=_GOLDEN_LIMIT_BYTES)
+    except ValueError as error:
         raise BundleError(f"{path}: not golden vectors ({error})") from error
+    absent = [name for name in names if name not in arrays]
+    if absent:
+        raise BundleError(f"{path}: not golden vectors (no array {absent[0]})")
+    golden = Golden(**arrays)
+    n, m = (len(array) if array.ndim else 0 for array in (golden.t_ns, golden.windows))
     spec = manifest.preprocessing
     shapes: dict[str, tuple[NDArray[np.generic], type[np.generic], tuple[int, ...]]] = {
+        "windows": (golden.windows, np.float32, (m, spec.window_len, len(spec.channels))),
         "t_ns": (golden.t_ns, np.int64, (n,)),
         "acc": (golden.acc, np.float64, (n, 3)),
         "gyro": (golden.gyro, np.float64, (n, 3)),
-        "windows": (golden.windows, np.float32, (m, spec.window_len, len(spec.channels))),
         "probabilities": (golden.probabilities, np.float32, (m, len(manifest.labels))),
     }
     for name, (array, dtype, shape) in shapes.items():
