@@ -79,9 +79,10 @@ class Intake(Slots):
         """Put what `export_rows` gave into as many slots."""
         super().import_rows(rows, state)
         for number, sensor in enumerate(self._sensors):
-            ends = np.cumsum(state[f"{sensor}_lengths"].astype(np.int64))[:-1]
-            times = np.split(state[f"{sensor}_times"].astype(np.int64), ends)
-            values = np.split(state[f"{sensor}_values"].astype(np.float64), ends)
+            # The last piece, behind the last end, is empty: no slots give no pieces.
+            ends = np.cumsum(state[f"{sensor}_lengths"].astype(np.int64))
+            times = np.split(state[f"{sensor}_times"].astype(np.int64), ends)[:-1]
+            values = np.split(state[f"{sensor}_values"].astype(np.float64), ends)[:-1]
             for slot, slot_times, slot_values in zip(rows.tolist(), times, values, strict=True):
                 lane = slot * len(self._sensors) + number
                 self._times[lane], self._values[lane] = slot_times.copy(), slot_values.copy()

@@ -551,6 +551,13 @@ def test_state_of_another_bundle_layout_or_damaged_is_refused(posture: ModelBund
     assert source.export_watch("wrist") == state
 
 
+def test_a_fleet_without_watches_is_taken_over_too(posture: ModelBundle) -> None:
+    nobody, other = Recognizer(posture), Recognizer(posture)
+    liveness, pieces = nobody.export_fleet()
+    other.import_fleet(liveness, b"".join(pieces))
+    assert len(other.watches) == 0
+
+
 def test_a_fleet_goes_on_in_a_fresh_recognizer_as_if_nothing_had_happened(posture: ModelBundle) -> None:
     """Watches in slots, silent ones, and one that is still on probation."""
 
@@ -584,7 +591,7 @@ def test_state_is_refused_where_there_is_no_room(posture: ModelBundle) -> None:
     full.recognize([still("lying", 2.0, device="b")], NOW_NS)
     state = source.export_watch("a")
     assert state is not None
-    with pytest.raises(ConfigError, match=r"state of watch a: 1 watches are followed; expected room for one"):
+    with pytest.raises(ConfigError, match=r"state of watch a: 1 watches are followed; expected room for 1 more in 1"):
         full.import_watch(state, NOW_NS)
     assert list(full.watches) == ["b"]
 
