@@ -188,14 +188,16 @@ class Recognizer:
             len(stages[stage][name]) != len(devices) for stage, held in self._stages.items() for name in held.ARRAYS
         ):
             raise ConfigError(f"{named}: arrays of other lengths; expected a row for each watch")
+        new = sum(self.watches.slot_of(device) is None for device in devices)
+        if len(self.watches) + new > self._limits.max_watches:
+            raise ConfigError(
+                f"{named}: {len(self.watches)} watches are followed; "
+                f"expected room for {new} more in {self._limits.max_watches}"
+            )
         slots: list[int] = []
         for device in devices:
             slot = self.watches.heard(device, now_ns)
-            if slot is None:
-                if not self.watches.room_for_one:
-                    raise ConfigError(f"{named}: {len(self.watches)} watches are followed; expected room for one")
-                slot = self._new_slot(device, now_ns)
-            slots.append(slot)
+            slots.append(self._new_slot(device, now_ns) if slot is None else slot)
         for stage, held in self._stages.items():
             held.import_rows(np.asarray(slots, np.int64), stages[stage])
 

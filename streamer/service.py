@@ -519,15 +519,15 @@ class Service:
             self._take_snapshot(store)
             return
         self._resumable = True
-        for left in header.outbox:
-            self._outbox.post(left.record, Outgoing(left.topic, left.payload, left.retain))
         if recovered.of_other:
-            for left in header.farewell:
+            for left in (*header.outbox, *header.farewell):
                 self._outbox.post(0, Outgoing(left.topic, left.payload, left.retain))
             for device, _ in (*header.liveness.alive, *header.liveness.silent):
                 self._outbox.post(0, _cleared(device))
             self._take_snapshot(store)
             return
+        for left in header.outbox:
+            self._outbox.post(left.record, Outgoing(left.topic, left.payload, left.retain))
         self._listened_ns = header.now_ns
         repeated = 0
         for record, call in store.replay(header):

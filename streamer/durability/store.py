@@ -54,7 +54,7 @@ class Recovered:
 
     Attributes:
         header: of the snapshot that was loaded; None when there was none.
-        of_other: that snapshot is another bundle's and was set aside: nothing of it was loaded.
+        of_other: that snapshot is of another bundle, setting or release, and was set aside: nothing of it was loaded.
     """
 
     header: Header | None
@@ -127,19 +127,14 @@ class StateStore:
                 self._set_aside("unreadable")
             return Recovered(None)
         header, fleet = found
-        if (header.model_digest, header.workers) != (self._model_digest, self._workers):
-            logger.warning(
-                "state in %s is of bundle %s and %d worker(s), expected bundle %s and %d; set aside, all bouts end",
-                self._folder,
-                header.model_digest,
-                header.workers,
-                self._model_digest,
-                self._workers,
-            )
+        try:
+            self._check_owner(header)
+            recognizer.import_fleet(header.liveness, fleet)
+        except ConfigError as error:
+            logger.warning("state in %s: %s; set aside, and every bout ends", self._folder, error)
             at_its_end = all(number < header.record for number, _ in self._records(header))
             self._set_aside(header.model_digest)
             return Recovered(header if at_its_end else msgspec.structs.replace(header, farewell=[]), of_other=True)
-        recognizer.import_fleet(header.liveness, fleet)
         self._journal.next = self._journal.durable = header.record
         return Recovered(header)
 
@@ -148,6 +143,13 @@ class StateStore:
         for number, call in self._records(header):
             self._journal.next = self._journal.durable = number + 1
             yield number, call
+
+    def _check_owner(self, header: Header) -> None:
+        if (header.model_digest, header.workers) != (self._model_digest, self._workers):
+            raise ConfigError(
+                f"of bundle {header.model_digest} and {header.workers} worker(s); "
+                f"expected bundle {self._model_digest} and {self._workers}"
+            )
 
     def _records(self, header: Header) -> Iterator[tuple[int, Call]]:
         return read_journal(self._folder, model_digest=header.model_digest, first=header.record)
