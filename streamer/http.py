@@ -3,10 +3,14 @@
 GET /metrics   Prometheus text or OpenMetrics, as the client prefers
 GET /healthz   200 while the event loop turns
 GET /readyz    200 {"ready": true} when messages are being recognized, else 503 {"ready": false, "reason": "..."}
+
+Nothing here changes anything, and nothing here is secret: there is no token to ask for. Connections are bounded in
+number and in age, so that whoever opens many and says nothing takes no descriptors from the broker's.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -20,6 +24,10 @@ from streamer.errors import ConfigError
 
 #: Requests still running when the service stops; none of ours takes long.
 _SHUTDOWN_S: Final = 1.0
+#: A scraper and some probes need a few; what is beyond is turned away.
+MOST_CONNECTIONS: Final = 50
+#: After this a connection is closed, also one that is used: a scraper opens another.
+_CONNECTION_S: Final = 60.0
 
 
 @asynccontextmanager
@@ -29,6 +37,7 @@ async def http_server(
     *,
     host: str = "127.0.0.1",
     port: int = 9464,
+    connection_s: float = _CONNECTION_S,
 ) -> AsyncIterator[int]:
     """Serves /metrics, /healthz and /readyz in the current event loop for as long as the context lasts.
 
@@ -37,6 +46,7 @@ async def http_server(
         unready: why the service is not ready, None when it is.
         host: address to listen on.
         port: TCP port; 0 for any free one.
+        connection_s: how long a connection stays open.
 
     Yields:
         The port that clients connect to.
@@ -62,13 +72,34 @@ async def http_server(
     app.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()
+    loop = asyncio.get_running_loop()
+
+    def accept() -> asyncio.BaseProtocol:
+        serve = runner.server
+        if serve is None or len(serve.connections) >= MOST_CONNECTIONS:
+            return _TurnedAway()
+        handler = serve()
+        # An answer is written in one go, and closing sends what is written.
+        loop.call_later(connection_s, handler.force_close)
+        return handler
+
     try:
         try:
-            await web.TCPSite(runner, host, port).start()
+            server = await loop.create_server(accept, host, port)
         except OSError as error:
             raise ConfigError(
                 f"HTTP: cannot listen on {host}:{port} ({error.strerror or error}); expected a free port, or 0 for any"
             ) from None
-        yield runner.addresses[0][1]
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            server.close()
     finally:
         await runner.cleanup()
+
+
+class _TurnedAway(asyncio.Protocol):
+    """A connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import socket
@@ -17,7 +18,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from streamer.errors import ConfigError
-from streamer.http import http_server
+from streamer.http import MOST_CONNECTIONS, http_server
 from streamer.metrics import Metrics
 
 
@@ -88,12 +89,49 @@ async def test_ready_follows_the_service_down_and_up(service: Service, http: aio
     assert await ready() == (503, {"ready": False, "reason": "disconnected"})
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/", 404), ("POST", "/readyz", 405)])
-async def test_anything_else_is_refused(
-    service: Service, http: aiohttp.ClientSession, method: str, path: str, status: int
-) -> None:
-    async with http.request(method, service.url(path)) as response:
-        assert response.status == status
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PURGE"])
+async def test_no_method_that_could_change_something_is_served(service: Service, method: str, path: str) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+    target = f"127.0.0.1:{service.port}" if method == "CONNECT" else path
+    writer.write(f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".encode())
+    status = int((await reader.readline()).split()[1])
+    assert status in {400, 404, 405}
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_any_other_path_is_refused(service: Service, http: aiohttp.ClientSession) -> None:
+    for path in ("/", "/metrics/", "/metrics/../etc/passwd", "/debug", "/-/reload", "/-/quit"):
+        async with http.get(service.url(path)) as response:
+            assert response.status == 404, path
+
+
+async def test_headers_too_large_are_refused_before_they_are_read(service: Service) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Much: " + b"a" * 1_000_000)
+    assert b" 400 " in await reader.readline()
+    writer.close()
+    with contextlib.suppress(ConnectionError):  # what it did not read resets the connection
+        await writer.wait_closed()
+
+
+async def test_connections_that_say_nothing_take_no_place_from_others(http: aiohttp.ClientSession) -> None:
+    state = Service()
+    async with http_server(state.metrics.registry, state.unready, port=0, connection_s=0.5) as state.port:
+        slow = [await asyncio.open_connection("127.0.0.1", state.port) for _ in range(MOST_CONNECTIONS)]
+        for _, writer in slow[::2]:
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: ")
+        # One too many is turned away at once instead of taking a descriptor.
+        with pytest.raises(aiohttp.ClientError):
+            await http.get(state.url("/healthz"))
+        # The others are, when their time is over.
+        for reader, writer in slow:
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+        async with http.get(state.url("/healthz")) as response:
+            assert response.status == 200
 
 
 async def test_head_answers_without_a_body(service: Service, http: aiohttp.ClientSession) -> None:
