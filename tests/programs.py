@@ -9,12 +9,14 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
+from streamer.config import Settings
 from streamer.wire.events import ActivityEvent
 from tests.servers import HOST, wait_until
 
@@ -27,13 +29,33 @@ class HarStream:
     State: the process.
     """
 
-    def __init__(self, folder: Path, *arguments: str, name: str = "har-stream", output: str = "json") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        name: str = "har-stream",
+        output: str = "json",
+        state: Path | None = None,
+        program: Sequence[str] = (str(BIN / "har-stream"),),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start it.
+
+        Args:
+            folder: for its output; made if it isn't there.
+            arguments: of the program.
+            name: of its output's files.
+            output: what it prints.
+            state: where it keeps its state; None for no state, so that no test finds another's or touches the user's.
+            program: how it is called.
+            environment: None for this process's own.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self._events = folder / f"{name}.events.jsonl"
         self._log = folder / f"{name}.log"
-        command = [str(BIN / "har-stream"), *arguments, "--output", output, "--http-port", "0"]
+        command = [*program, *arguments, "--output", output, "--http-port", "0", *_state_options(state)]
         with self._events.open("wb") as events, self._log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=events, stderr=log)
+            self.process = subprocess.Popen(command, stdout=events, stderr=log, env=environment)
 
     @property
     def log(self) -> str:
@@ -89,6 +111,12 @@ class HarStream:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait(timeout=20)
+
+
+def _state_options(state: Path | None) -> list[str]:
+    if "state" not in Settings.__struct_fields__:
+        return []
+    return ["--no-state"] if state is None else ["--state", str(state)]
 
 
 def simulator(*arguments: str, timeout_s: float = 120) -> dict[str, Any]:

@@ -1,0 +1,94 @@
+"""What one flooding watch costs the others: their latency with and without it, by the same service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from simulator.load import LoadOptions, LoadReport, run_load
+from simulator.session import Broker
+from tests.overload.flood import flooding
+from tests.programs import HarStream
+from tests.servers import HOST, Mosquitto
+
+#: One message a second each, of a second's readings.
+_BATCH = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Fairness:
+    """Two loads of the same watches.
+
+    Attributes:
+        alone, flooded: the watches' load without and with the flood.
+        dropped: messages that the service dropped, whosoever.
+        flood_messages: messages that the service had from the flood.
+    """
+
+    alone: LoadReport
+    flooded: LoadReport
+    dropped: float
+    flood_messages: float
+
+    @property
+    def ratio(self) -> float:
+        """The watches' 99th percentile of latency, with the flood over without."""
+        if self.alone.latency_p99_ms is None or self.flooded.latency_p99_ms is None:
+            raise ValueError("no event came in one of the loads; expected some in both")
+        return self.flooded.latency_p99_ms / self.alone.latency_p99_ms
+
+    def __str__(self) -> str:
+        return (
+            f"p99 {self.alone.latency_p99_ms:.1f} ms alone, {self.flooded.latency_p99_ms:.1f} ms flooded, ratio "
+            f"{self.ratio:.2f}; lost {self.alone.lost} and {self.flooded.lost} of {self.flooded.expected} events; "
+            f"{self.flood_messages:.0f} messages of the flood; {self.dropped:.0f} dropped"
+        )
+
+
+def measure(
+    folder: Path,
+    broker: Mosquitto,
+    *,
+    watches: int = 199,
+    per_s: float = 100.0,
+    qos: int = 0,
+    duration_s: float = 15.0,
+    service: tuple[str, ...] = (),
+) -> Fairness:
+    """Load the same service twice.
+
+    Args:
+        folder: for the service's files.
+        broker: a running one.
+        watches: that behave, one message a second each.
+        per_s: messages a second of the one that does not.
+        qos: of all.
+        duration_s: of each load.
+        service: further arguments of the service.
+    """
+    program = HarStream(
+        folder,
+        f"--broker={HOST}",
+        f"--port={broker.port}",
+        "--publish=windows",
+        f"--qos={qos}",
+        *service,
+        output="none",
+        state=folder / "state",
+    )
+    options = LoadOptions(devices=watches, duration_s=duration_s, batch=_BATCH, published="windows")
+    address = Broker(HOST, broker.port, qos=1 if qos else 0)
+    try:
+        program.wait_ready()
+        alone = run_load(address, options)
+        before = program.metric("har_messages_total")
+        with flooding(broker.port, per_s=per_s, qos=qos):
+            flooded = run_load(address, options)
+        return Fairness(
+            alone,
+            flooded,
+            program.metric("har_dropped_messages_total"),
+            program.metric("har_messages_total") - before - flooded.messages,
+        )
+    finally:
+        program.kill()
