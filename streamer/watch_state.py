@@ -6,6 +6,7 @@ lie in memory: a fleet's state is written without another copy of it.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
@@ -13,13 +14,17 @@ from typing import Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from streamer.errors import ConfigError
 from streamer.preprocessing.slots import Slots, SlotState
+from streamer.wire import topics
 from streamer.wire.events import Reason
 
 SCHEMA: Final = 2
 _LENGTH: Final = struct.Struct("<I")
+#: Types of a slot's arrays; NumPy would take a good deal more for the name of a type.
+_DTYPE: Final = re.compile(r"[<>|](b1|[iu][1248]|f[248])")
 
 
 class _Array(msgspec.Struct, frozen=True, array_like=True):
@@ -69,26 +74,35 @@ def decode_state(data: bytes | memoryview, model_digest: str) -> tuple[list[str]
     try:
         (length,) = _LENGTH.unpack_from(data)
         header = msgspec.msgpack.decode(data[_LENGTH.size : _LENGTH.size + length], type=_Header)
-    except (struct.error, msgspec.DecodeError) as error:
+    except (struct.error, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"watch state: {error}; expected one of this release") from error
+    unnamed = [device for device in header.devices if not topics.DEVICE_NAME.fullmatch(device)]
+    if unnamed:
+        raise ConfigError(f"watch state: is of {unnamed[0]!r:.100}; expected names that watches may have")
     if (header.schema, header.model_digest) != (SCHEMA, model_digest):
         raise ConfigError(
-            f"state of {_named(header.devices)}: schema {header.schema}, bundle {header.model_digest}; "
+            f"state of {_named(header.devices)}: schema {header.schema}, "
+            f"bundle {ascii(header.model_digest)[1:-1]:.40}; "
             f"expected schema {SCHEMA}, bundle {model_digest}"
         )
     stages: dict[str, SlotState] = {}
     offset = _LENGTH.size + length
     try:
         for array in header.arrays:
-            count = prod(array.shape)
-            values = np.frombuffer(data, array.dtype, count, offset).reshape(array.shape)
+            values = _values(array, data, offset)
             stages.setdefault(array.stage, {})[array.name] = values
             offset += values.nbytes
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"state of {_named(header.devices)}: {error}") from error
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ConfigError(f"state of {_named(header.devices)}: {error!s:.200}") from error
     if offset != len(data):
         raise ConfigError(f"state of {_named(header.devices)}: {len(data)} bytes; expected {offset}")
     return header.devices, stages
+
+
+def _values(array: _Array, data: bytes | memoryview, offset: int) -> NDArray[np.generic]:
+    if not _DTYPE.fullmatch(array.dtype) or min(array.shape, default=0) < 0:
+        raise ValueError(f"an array of {array.dtype!r:.20}; expected one of numbers")
+    return np.frombuffer(data, array.dtype, prod(array.shape), offset).reshape(array.shape)
 
 
 def _named(devices: Sequence[str]) -> str:

@@ -33,7 +33,6 @@ _INERT: Final = dict.fromkeys(
     (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799),
     lambda _value, _immutable: ...,
 )
-_MAX_DEPTH: Final = 16
 
 
 def decode_cbor(device_id: str, payload: bytes, *, max_readings: int = readings.MAX_READINGS) -> ImuBatch:
@@ -87,7 +86,7 @@ def _parse(payload: bytes) -> dict[object, object]:
     decoder = cbor2.CBORDecoder(
         stream,
         semantic_decoders=_INERT,
-        max_depth=_MAX_DEPTH,
+        max_depth=readings.MAX_DEPTH,
         allow_duplicate_keys=False,
         strict_hashable_types=True,
     )

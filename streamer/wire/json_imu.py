@@ -27,6 +27,13 @@ _Column = float | list[float] | None
 #: How Python, among others, writes what JSON cannot say.
 _NON_FINITE: Final = re.compile(rb"[:,\[]\s*-?(?:NaN|Infinity)\b")
 
+#: Strings, to be left out where brackets are counted; possessive, so that no payload makes it look twice.
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_NO_BRACKET: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_STEP: Final = np.zeros(256, np.int8)
+_STEP[list(b"[{")] = 1
+_STEP[list(b"]}")] = -1
+
 
 class _Document(msgspec.Struct):
     t_ns: int | list[int] | None = None
@@ -88,6 +95,9 @@ def encode_json(batch: ImuBatch) -> bytes:
 
 
 def _parse(payload: bytes) -> _Document:
+    # Seven brackets open in a message without unknown keys: where there are few, nothing can be nested deeply.
+    if payload.count(b"[") + payload.count(b"{") > readings.MAX_DEPTH and _depth(payload) > readings.MAX_DEPTH:
+        raise PayloadError(RejectReason.JSON, f"JSON: nested too deeply, expected {readings.MAX_DEPTH} levels at most")
     try:
         return _decoder.decode(payload)
     except msgspec.ValidationError as error:
@@ -96,8 +106,12 @@ def _parse(payload: bytes) -> _Document:
         if _NON_FINITE.search(payload):
             raise PayloadError(RejectReason.NON_FINITE, "JSON: NaN or Infinity, expected finite values") from None
         raise PayloadError(RejectReason.JSON, f"JSON: {error!s:.200}") from None
-    except RecursionError:
-        raise PayloadError(RejectReason.JSON, "JSON: nested too deeply") from None
+
+
+def _depth(payload: bytes) -> int:
+    """Levels of arrays and objects, of JSON that is well formed; anything of what is not."""
+    brackets = _STRING.sub(b"", payload).translate(None, _NO_BRACKET)
+    return int(_STEP[np.frombuffer(brackets, np.uint8)].cumsum(dtype=np.int64).max(initial=0))
 
 
 def _times(t_ns: int | list[int]) -> NDArray[np.int64]:

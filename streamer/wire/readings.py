@@ -23,6 +23,8 @@ from streamer.imu import ImuBatch
 
 #: Readings that one message may hold: 50 s at 200 Hz.
 MAX_READINGS: Final = 10_000
+#: Levels of arrays and maps that a message may nest, tags included: readings take two, keys unknown here the rest.
+MAX_DEPTH: Final = 16
 #: Largest |acceleration| (m/s²) and |angular rate| (rad/s). Wrist-worn parts end at 32 g = 314 m/s² and 4000 deg/s =
 #: 70 rad/s; far beyond stands for a wrong unit or a corrupt message.
 MAX_MAGNITUDE: Final = 10_000.0

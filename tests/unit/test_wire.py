@@ -333,6 +333,33 @@ def test_unusable_payload_is_refused_under_its_own_reason(payload: bytes, reason
     assert refusal(payload) is reason
 
 
+def nested(levels: int) -> object:
+    return [nested(levels - 1)] if levels else 0
+
+
+def with_unknown(kind: str, value: object) -> bytes:
+    """A reading with a key that nobody knows."""
+    if kind == "json":
+        return json.dumps({"t_ns": 1, "acc_x": 1, "acc_y": 2, "acc_z": 3, "unknown": value}).encode()
+    return cbor2.dumps({"t_ns": 1, "acc": cbor2.CBORTag(85, bytes(12)), "unknown": value})
+
+
+@pytest.mark.parametrize("kind", ["json", "cbor"])
+def test_sixteen_levels_may_be_nested_and_no_more(kind: str) -> None:
+    # The object itself is a level.
+    assert len(decode("w1", with_unknown(kind, nested(15)))) == 1
+    for levels in (17, 400):
+        with pytest.raises(PayloadError) as refused:
+            decode("w1", with_unknown(kind, nested(levels)))
+        assert refused.value.reason == kind
+
+
+def test_brackets_beside_each_other_or_in_text_are_not_nested() -> None:
+    reading = b'{"t_ns": 1, "acc_x": 1, "acc_y": 2, "acc_z": 3, "unknown": %s}'
+    for unknown in (b"[" + b"[]," * 1000 + b"[]]", b'"' + b'[{\\"' * 1000 + b'"', b'["' + b"\\\\" + b'", [{}]]'):
+        assert len(decode("w1", reading % unknown)) == 1
+
+
 def test_limits_are_arguments() -> None:
     payload = encode_cbor(batch(20))
     with pytest.raises(PayloadError, match=r"expected at most 100$"):

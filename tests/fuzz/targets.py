@@ -1,0 +1,218 @@
+"""What is fed with generated input, and what must hold of the outcome whatever comes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from streamer.activities import ACTIVITIES, UNKNOWN
+from streamer.bundle import GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, read_bundle
+from streamer.errors import ConfigError, PayloadError, RejectReason
+from streamer.onnx_file import requirements
+from streamer.recognizer import Recognizer
+from streamer.recordings.csv import read_csv
+from streamer.recordings.npz import read_npz_recordings
+from streamer.watches import Limits
+from streamer.wire import topics
+from streamer.wire.payload import CONTENT_TYPES, Message, decode, encode_cbor, encode_json
+from streamer.wire.readings import MAX_MAGNITUDE, MAX_T_NS
+from tests.bundles import START_NS, make_bundle
+from tests.fuzz.mutation import CBOR_SEEDS, JSON_SEEDS, composed
+from tests.motion import noise, still
+
+OK: Final = "ok"
+#: Ends a part of an input that is made of several.
+SEPARATOR: Final = b"\xff\xfe--\xfe\xff"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One reader of outside input.
+
+    Attributes:
+        seeds: good input to start from.
+        compose: makes an input from nothing, None where that isn't worth it.
+        check: what became of an input, out of `outcomes`; raises AssertionError, or anything else, where a property
+            breaks.
+        outcomes: the closed set of what may become of it.
+    """
+
+    seeds: Sequence[bytes]
+    check: Callable[[bytes], str]
+    outcomes: frozenset[str]
+    compose: Callable[[random.Random], bytes] | None = None
+
+
+def check_payload(payload: bytes, content_type: str | None = None) -> str:
+    """`ok` or the reason for which a message is refused."""
+    try:
+        batch = decode("w1", payload, content_type)
+    except PayloadError as error:
+        _check_line(str(error))
+        return error.reason
+    n = len(batch)
+    assert n > 0
+    assert batch.device_id == "w1"
+    assert batch.t_ns.dtype == np.int64
+    assert 0 <= batch.t_ns.min() <= batch.t_ns.max() < MAX_T_NS
+    assert batch.acc is not None or batch.gyro is not None
+    for values in (batch.acc, batch.gyro):
+        if values is not None:
+            assert values.shape == (n, 3)
+            assert values.dtype == np.float64
+            assert values.flags.c_contiguous
+            assert np.abs(values).max() <= MAX_MAGNITUDE
+    return OK
+
+
+def _check_line(text: str) -> None:
+    """What is said of bad input fits on a line and repeats none of it at length."""
+    assert "\n" not in text
+    assert len(text) < 600
+
+
+def _payloads(seeds: Sequence[bytes], kind: str) -> Target:
+    def check(payload: bytes) -> str:
+        # Every other payload has to be told apart by its first byte.
+        return check_payload(payload, CONTENT_TYPES[kind] if len(payload) % 2 else None)
+
+    return Target(seeds, check, frozenset({OK, *RejectReason}), partial(composed, kind=kind))
+
+
+def _files(seeds: Sequence[bytes], read: Callable[[bytes], object], allowed: type[Exception] = ConfigError) -> Target:
+    def check(content: bytes) -> str:
+        try:
+            read(content)
+        except allowed as error:
+            _check_line(str(error))
+            return "refused"
+        return OK
+
+    return Target(seeds, check, frozenset({OK, "refused"}))
+
+
+def _csv() -> Target:
+    header = b"t_ns,device,acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z,label\n"
+    seeds = [
+        header + b"5,a,1,2,3,4,5,6,walking\n9,a,1,2,3,4,5,6,walking\n",
+        header + b"5,a,1,2,3,,,,\n7,b,,,,1,2,3,x\n9,a,1e0,-2.5,3,,,,\n",
+        b"\xef\xbb\xbftime,acc_x,acc_y,acc_z\r\n1700000000.123456789,0,0,9.8\r\n1.7e9,0,0,9.8\r\n\r\n",
+        b'"note","time","gyro_x","gyro_y","gyro_z"\n"hm",0.5,1,2,3\n,1,1,2,3\n',
+    ]
+    return _files(seeds, lambda content: read_csv(Path("x.csv"), io.BytesIO(content)))
+
+
+def _npz() -> Target:
+    t_ns = START_NS + np.arange(4) * 20_000_000
+    values = np.arange(12.0).reshape(4, 3)
+    return _files(
+        [
+            _saved(t_ns=t_ns, acc=values, gyro=values.astype(np.float32)),
+            _saved(time=t_ns / 1e9, gyro=values, device=np.array("w1"), label=np.array(["a", "a", "", "b"])),
+            _saved(t_ns=t_ns, acc=np.where(values > 5, values, np.nan), device=np.array(["a", "b", "a", "b"])),
+        ],
+        lambda content: read_npz_recordings(Path("x.npz"), io.BytesIO(content)),
+    )
+
+
+def _saved(**arrays: object) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]  # its stubs confuse arrays with allow_pickle
+    return buffer.getvalue()
+
+
+def _bundle() -> Target:
+    """Manifest, model and golden vectors, under digests that vouch for whatever they became."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_bundle(folder)
+        parts = [(folder / file).read_bytes() for file in (MANIFEST_FILE, MODEL_FILE, GOLDEN_FILE)]
+
+    def read(content: bytes) -> None:
+        manifest, model, golden = [*content.split(SEPARATOR), b"", b""][:3]
+        for digest, part in ((b"model_sha256", model), (b"golden_sha256", golden)):
+            at = manifest.find(digest)
+            if at >= 0:
+                start = at + len(digest) + 4
+                manifest = manifest[:start] + hashlib.sha256(part).hexdigest().encode() + manifest[start + 64 :]
+        read_bundle(Path("-"), manifest, model, golden)
+
+    return _files([SEPARATOR.join(parts)], read)
+
+
+def _onnx() -> Target:
+    """The reader of what a model asks for; the runtime itself is fed no generated models."""
+    with tempfile.TemporaryDirectory() as name:
+        model = make_bundle(Path(name)).model
+    return _files([model], requirements, ValueError)
+
+
+def _state() -> Target:
+    """States of watches, and of the watch whose state they take."""
+    with tempfile.TemporaryDirectory() as name:
+        recognizer = Recognizer(make_bundle(Path(name)), limits=Limits(max_watches=4))
+    recognizer.recognize([still("lying", 3.0)], START_NS)
+    state = recognizer.export_watch("wrist")
+    assert state is not None
+
+    def read(content: bytes) -> None:
+        recognizer.import_watch(content, START_NS)
+
+    return _files([state], read)
+
+
+def _events() -> Target:
+    """Messages of an attacker where a victim lives: nothing breaks, and no event is the victim's."""
+    with tempfile.TemporaryDirectory() as name:
+        recognizer = Recognizer(
+            make_bundle(Path(name)), limits=Limits(max_watches=8, probation_pool=4), every_window=True
+        )
+    seeds = (
+        [
+            SEPARATOR.join([encode(batch)] * 2)
+            for encode in (encode_json, encode_cbor)
+            for batch in (noise(20), still("lying", 2.0), noise(40, rate_hz=1000.0))
+        ]
+        + JSON_SEEDS
+        + CBOR_SEEDS
+    )
+    victim = still("lying", 60.0, device="victim")
+    recognizer.recognize([victim], START_NS)
+
+    def check(content: bytes) -> str:
+        messages = [Message(topics.imu("wrist"), part) for part in content.split(SEPARATOR)[:8]]
+        result = recognizer.process(messages, START_NS)
+        for event in result.events:
+            assert event.device == "wrist"
+            assert 0.0 <= event.confidence <= 1.0
+            assert event.activity in {*ACTIVITIES, UNKNOWN}
+            assert 0.0 <= event.completeness <= 1.0
+            assert event.gap_ns >= 0
+        if result.events:
+            # The next input meets a fresh watch.
+            recognizer.finish("shutdown")
+        outcome = next(iter(result.counts.rejects), None)
+        return OK if outcome is None else outcome
+
+    return Target(seeds, check, frozenset({OK, *RejectReason}))
+
+
+TARGETS: Final[dict[str, Callable[[], Target]]] = {
+    "json": lambda: _payloads(JSON_SEEDS, "json"),
+    "cbor": lambda: _payloads(CBOR_SEEDS, "cbor"),
+    "csv": _csv,
+    "npz": _npz,
+    "bundle": _bundle,
+    "onnx": _onnx,
+    "state": _state,
+    "events": _events,
+}
