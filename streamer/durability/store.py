@@ -35,11 +35,11 @@ logger = logging.getLogger(__name__)
 
 #: How long records wait for company on their way to the disk; with MQTT 3.1.1 brokers hold back after 20 messages.
 _GATHER_S: Final = 0.1
-_GATHER_SHORT_S: Final = 0.01
+_GATHER_SHORT_S: Final = 0.002
 _RETRY_S: Final = 1.0
 _FAILURE_LOG_S: Final = 60.0
 #: Work after which a snapshot is due: what a recovery then has to repeat.
-_LEAST_WORK_S: Final = 0.5
+_LEAST_WORK_S: Final = 0.25
 #: A snapshot takes time as well, of which this is the largest share it may have.
 _SNAPSHOT_SHARE: Final = 0.05
 #: Payload bytes in the journal behind the last snapshot, at most; past it nothing is written but a snapshot.
