@@ -122,6 +122,7 @@ class Metrics:
             for kind in get_args(EventType)
             for activity in (*activities, UNKNOWN)
         }
+        self.refused_events = Counter("har_refused_events", "Events that the broker refused", registry=registry)
         self.outbox_events = Gauge("har_outbox_events", "Publications waiting for the broker", registry=registry)
         self.devices = Gauge("har_devices", "Watches followed", registry=registry)
         evictions = Counter("har_evictions", "Watches forgotten, by reason", ["reason"], registry=registry)

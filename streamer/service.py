@@ -275,7 +275,7 @@ class Service:
     async def _publish_some(self, session: Session) -> None:
         batch = self._outbox.first(_PUBLISH_AHEAD)
         self._clock.start()
-        await session.publish(batch)
+        self._metrics.refused_events.inc(await session.publish(batch))
         self._clock.mark("publish")
         self._outbox.confirm(len(batch))
         self._listened_ns = now_ns = clock.now_ns()

@@ -12,6 +12,7 @@ from typing import Final, Never, cast
 from streamer.config import Settings
 from streamer.ingress import Arrival
 from streamer.mqtt.connection import (
+    REFUSED,
     Connect,
     Connection,
     Link,
@@ -28,8 +29,6 @@ logger = logging.getLogger(__name__)
 #: Also bounds how long a broken line goes unnoticed: twice this.
 _KEEPALIVE_S: Final = 10
 _TIMEOUT_S: Final = 10.0
-#: Answers to a subscription from here on say no.
-_REFUSED: Final = 128
 #: Mosquitto's own count of what it dropped from full queues, over all its clients.
 _DROPPED_TOPIC: Final = "$SYS/broker/publish/messages/dropped"
 
@@ -42,14 +41,26 @@ class Session:
         self._qos = settings.qos
         self._filters = (*settings.topic, topics.SYNC_FILTER)
         self._status_topic = topics.status(settings.client_id)
+        self._was_refused = False
 
-    async def publish(self, batch: Sequence[Outgoing]) -> None:
-        """Publish all, and wait for the broker's acknowledgements.
+    async def publish(self, batch: Sequence[Outgoing]) -> int:
+        """Publish all, and wait for the broker's answers; how many of them it refused.
+
+        Publishing those again would meet the same answer. A session's first one is logged.
 
         Raises:
             SessionError: the session was lost; some of the batch may have been published.
         """
-        await self._connection.publish(batch)
+        refusals = await self._connection.publish(batch)
+        if refusals and not self._was_refused:
+            self._was_refused = True
+            logger.error(
+                "the broker refuses what har-stream publishes (reason code %d); expected the right to write "
+                "har/v1/+/activity, har/v1/+/event, har/v1/+/window and %s. Refused events are lost and counted",
+                refusals[0],
+                self._status_topic,
+            )
+        return len(refusals)
 
     async def announce(self, status: str) -> None:
         """Publish the service's status, retained.
@@ -57,7 +68,7 @@ class Session:
         Raises:
             SessionError: the session was lost.
         """
-        await self._connection.publish([Outgoing(self._status_topic, status.encode(), retain=True)])
+        await self.publish([Outgoing(self._status_topic, status.encode(), retain=True)])
 
     async def subscribe(self) -> None:
         """Ask for readings.
@@ -68,7 +79,7 @@ class Session:
         """
         for topic in self._filters:
             code = await self._connection.subscribe(topic, self._qos)
-            if code >= _REFUSED:
+            if code >= REFUSED:
                 raise RefusedError(f"the broker refuses the subscription to {topic} (reason code {code})")
         # Refused or unknown here means only that this count can't be watched.
         await self._connection.subscribe(_DROPPED_TOPIC, 0)

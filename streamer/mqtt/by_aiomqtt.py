@@ -9,13 +9,23 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Final, Never, cast
+from typing import Any, Final, Never, cast
 
 import aiomqtt
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 
 from streamer.clock import now_ns
 from streamer.ingress import Arrival
-from streamer.mqtt.connection import REFUSALS, Link, Outgoing, RefusedError, SessionError, UnsupportedVersionError
+from streamer.mqtt.connection import (
+    REFUSALS,
+    REFUSED,
+    Link,
+    Outgoing,
+    RefusedError,
+    SessionError,
+    UnsupportedVersionError,
+)
 from streamer.wire.payload import Message
 
 #: MQTT 5 reason code and MQTT 3.1.1 return code: the broker does not speak this version.
@@ -78,6 +88,16 @@ class AiomqttConnection:
 
     def __init__(self, client: aiomqtt.Client) -> None:
         self._client = client
+        self._refusals: list[int] = []
+        # The library takes a refusal for an acknowledgement; paho, which it wraps, knows better.
+        paho = client._client  # noqa: SLF001 # no other way to hear of it
+        self._answered = paho.on_publish
+        paho.on_publish = self._on_publish
+
+    def _on_publish(self, paho: Any, userdata: Any, mid: int, code: ReasonCode, properties: Properties) -> None:  # noqa: ANN401 # paho's
+        if code.value >= REFUSED:
+            self._refusals.append(code.value)
+        self._answered(paho, userdata, mid, code, properties)  # type: ignore[misc,call-arg] # aiomqtt's, which is set
 
     async def subscribe(self, topic: str, qos: int) -> int:
         """See `Connection`."""
@@ -90,10 +110,12 @@ class AiomqttConnection:
         with _explained():
             await self._client.unsubscribe(list(topics))
 
-    async def publish(self, batch: Sequence[Outgoing]) -> None:
+    async def publish(self, batch: Sequence[Outgoing]) -> list[int]:
         """See `Connection`."""
         with _explained():
             await asyncio.gather(*(self._client.publish(o.topic, o.payload, qos=1, retain=o.retain) for o in batch))
+        refusals, self._refusals = self._refusals, []
+        return refusals
 
     async def ping(self) -> None:
         """See `Connection`."""

@@ -19,7 +19,15 @@ from gmqtt.storage import PersistentStorage
 
 from streamer.clock import now_ns
 from streamer.ingress import Arrival
-from streamer.mqtt.connection import REFUSALS, Link, Outgoing, RefusedError, SessionError, UnsupportedVersionError
+from streamer.mqtt.connection import (
+    REFUSALS,
+    REFUSED,
+    Link,
+    Outgoing,
+    RefusedError,
+    SessionError,
+    UnsupportedVersionError,
+)
 from streamer.wire.payload import Message
 
 _UNSUPPORTED_VERSION: Final = frozenset({132, 1})
@@ -34,6 +42,7 @@ _SESSION_EXPIRY_S: Final = 86_400
 #: A filter that nobody subscribes to; the broker answers all the same.
 _PING_FILTER: Final = "har/v1/-/-"
 _PUBACK: Final = struct.Struct("!BBH")
+_PACKET_ID: Final = 2
 
 
 class _Client(gmqtt.Client):  # type: ignore[misc]  # the library has no types
@@ -47,6 +56,20 @@ class _Client(gmqtt.Client):  # type: ignore[misc]  # the library has no types
 
     unacknowledged: deque[tuple[int, int]] | None = None
     arrived_id = 0
+
+    def __init__(self, *args: object, **options: object) -> None:
+        super().__init__(*args, **options)
+        #: Reason codes of publications that the broker refused.
+        self.refusals: list[int] = []
+        # The library reads no reason code, and takes a refusal for an acknowledgement.
+        self._answered = self._package_handler._handle_puback_packet  # noqa: SLF001 # no other way to hear of it
+        self._package_handler._handle_puback_packet = self._on_puback  # noqa: SLF001 # likewise
+
+    def _on_puback(self, cmd: int, packet: bytes) -> None:
+        # Behind the message id; MQTT 3.1.1 has none, and MQTT 5 may leave a success out.
+        if len(packet) > _PACKET_ID and packet[_PACKET_ID] >= REFUSED:
+            self.refusals.append(packet[_PACKET_ID])
+        self._answered(cmd, packet)
 
     def _send_command_with_mid(self, cmd: int, mid: int, dup: bool, reason_code: int = 0) -> None:  # noqa: FBT001 # the library's
         if cmd == MQTTCommands.PUBACK and self.unacknowledged is not None:
@@ -62,6 +85,11 @@ class _Client(gmqtt.Client):  # type: ignore[misc]  # the library has no types
             packets.append(_PUBACK.pack(MQTTCommands.PUBACK, 2, self.unacknowledged.popleft()[1]))
         if packets and self.is_connected:
             self._connection.send_package(b"".join(packets))
+
+    @property
+    def refusal(self) -> gmqtt.MQTTConnectError | None:
+        """What the broker answered to CONNECT where it said no; it hangs up at once, and that may be heard of first."""
+        return self._package_handler._error  # noqa: SLF001 # no other way to hear of it
 
     @property
     def publications_at_a_time(self) -> int:
@@ -133,17 +161,17 @@ class GmqttConnection:
         )
         try:
             await self._before_the_end(opening)
-        except gmqtt.MQTTConnectError as error:
-            await self.close()
-            text = str(error)
-            code = int(text.split()[1])
-            if code in _UNSUPPORTED_VERSION:
-                raise UnsupportedVersionError(text) from error
-            raise (RefusedError if code in REFUSALS else SessionError)(text) from error
         except OSError as error:
             raise SessionError(str(error)) from error
-        except SessionError as error:
+        except (gmqtt.MQTTConnectError, SessionError) as error:
+            refusal = self._client.refusal
             await self.close()
+            if refusal is not None:
+                text = str(refusal)
+                code = int(text.split()[1])
+                if code in _UNSUPPORTED_VERSION:
+                    raise UnsupportedVersionError(text) from error
+                raise (RefusedError if code in REFUSALS else SessionError)(text) from error
             if mqtt_5:
                 # Old brokers hang up on a version that they have never heard of.
                 raise UnsupportedVersionError(str(error)) from error
@@ -168,7 +196,7 @@ class GmqttConnection:
         for topic in topics:
             await self._answer_to(self._client.unsubscribe(topic))
 
-    async def publish(self, batch: Sequence[Outgoing]) -> None:
+    async def publish(self, batch: Sequence[Outgoing]) -> list[int]:
         """See `Connection`."""
         if not self._client.is_connected:
             raise SessionError("the connection was closed")
@@ -177,6 +205,8 @@ class GmqttConnection:
             for outgoing in batch[first : first + self._at_a_time]:
                 self._client.publish(outgoing.topic, outgoing.payload, qos=1, retain=outgoing.retain)
             await self._before_the_end(self._unpublished.wait_empty())
+        refusals, self._client.refusals = self._client.refusals, []
+        return refusals
 
     async def ping(self) -> None:
         """See `Connection`."""

@@ -27,6 +27,8 @@ class UnsupportedVersionError(SessionError):
 #: Answers to CONNECT that the client's credentials or name bring about: of MQTT 3.1.1, then reason codes of MQTT 5.
 #: The broker's own state may be mended without the client, these may not.
 REFUSALS: Final = frozenset({2, 4, 5, 133, 134, 135, 138, 140})
+#: Answers to a subscription or a publication from here on say no.
+REFUSED: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +94,10 @@ class Connection(Protocol):
         """
         ...
 
-    async def publish(self, batch: Sequence[Outgoing]) -> None:
-        """Publish all at QoS 1; return when the broker has acknowledged them.
+    async def publish(self, batch: Sequence[Outgoing]) -> list[int]:
+        """Publish all at QoS 1; return when the broker has answered, with the reason codes of those that it refused.
+
+        A broker of MQTT 3.1.1 has no way to refuse one: it drops what the client may not publish without a word.
 
         Raises:
             SessionError: the connection was lost; some of the batch may have been published.
