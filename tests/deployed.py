@@ -50,7 +50,7 @@ class Deployed:
             self.broker.port,
             username=name,
             password=None if name is None else password or self.passwords.get(name),
-            identifier=f"{name}-test",
+            identifier=f"{name}-test" if keep_session else None,
             protocol=version,
             clean_session=not keep_session if version is V311 else None,
             tls_context=ssl.create_default_context(cafile=self.ca),
