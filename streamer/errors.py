@@ -61,6 +61,7 @@ class RejectReason(StrEnum):
     VALUE_RANGE = "value_range"
     TIME_RANGE = "time_range"
     FUTURE = "future"
+    CAPACITY = "capacity"
 
 
 class PayloadError(HarError):

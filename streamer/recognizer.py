@@ -222,10 +222,14 @@ class Recognizer:
                 if held is None:
                     continue
                 if not self.watches.room_for_one:
+                    silent = self.watches.longest_silent(now_ns)
+                    if silent is None:
+                        self._refuse_newcomer(arrived.device_id, len(held), result)
+                        continue
                     # The watch that makes room may still have messages in this call.
                     self._run(rounds, result)
                     rounds, last_round = [], {}
-                    self._evict(self.watches.longest_unheard(), "capacity", result)
+                    self._evict(silent, "capacity", result)
                 slot = self._new_slot(arrived.device_id, now_ns)
                 self._notes.first_ns[slot] = held[0].t_ns[0]
                 ready = held
@@ -241,6 +245,14 @@ class Recognizer:
                 rounds[number][slot] = [batch]
                 last_round[slot] = number
         self._run(rounds, result)
+
+    def _refuse_newcomer(self, device_id: str, messages: int, result: Result) -> None:
+        error = PayloadError(
+            RejectReason.CAPACITY,
+            f"device {device_id}: {len(self.watches)} watches are followed and none is silent; expected room for one",
+        )
+        for _ in range(messages):
+            result.counts.reject(error)
 
     def _count(self, slot: int, batch: ImuBatch, counts: Counts) -> None:
         counts.messages += 1
@@ -348,6 +360,13 @@ class Recognizer:
         dropped, aligned = self._preprocessor.intake.take_counts(), self._preprocessor.aligner.take_counts()
         counts.late, counts.duplicate = dropped.late, dropped.duplicate
         counts.bridged, counts.gaps = aligned.bridged, aligned.gaps
+        pushed_out = self.watches.take_pushed_out()
+        if pushed_out:
+            counts.rejects[RejectReason.CAPACITY] += pushed_out
+            counts.reject_examples.setdefault(
+                RejectReason.CAPACITY,
+                f"{pushed_out} messages of names with too few readings for a watch; expected fewer such names",
+            )
 
 
 _NO_SLOTS: Final = np.empty(0, np.int64)

@@ -21,8 +21,8 @@ class Limits:
     """Bounds on what watches may cost and how long they are waited for.
 
     Attributes:
-        max_watches: watches followed at once; the one longest unheard of makes room for the next.
-        probation_pool: names on probation at once.
+        max_watches: watches followed at once; one that is silent makes room for the next, one that is alive does not.
+        probation_pool: names on probation at once; the one longest unheard of makes room for the next.
         lateness_ns: how far readings may arrive out of order.
         silence_ns: time without a message after which a watch's activity ends.
         evict_after_ns: time without a message after which a watch is forgotten.
@@ -71,6 +71,7 @@ class Watches:
         self._alive: OrderedDict[str, int] = OrderedDict()
         self._silent: OrderedDict[str, int] = OrderedDict()
         self._probation: OrderedDict[str, list[ImuBatch]] = OrderedDict()
+        self._pushed_out = 0
         self.names: list[str] = [""] * capacity
 
     def __len__(self) -> int:
@@ -100,8 +101,14 @@ class Watches:
         if sum(len(b) for b in held) >= PROBATION_READINGS:
             return self._probation.pop(batch.device_id)
         if len(self._probation) > self._limits.probation_pool:
-            self._probation.popitem(last=False)
+            _, pushed_out = self._probation.popitem(last=False)
+            self._pushed_out += len(pushed_out)
         return None
+
+    def take_pushed_out(self) -> int:
+        """Messages of names that others pushed off probation since the last call of this."""
+        pushed_out, self._pushed_out = self._pushed_out, 0
+        return pushed_out
 
     @property
     def room_for_one(self) -> bool:
@@ -118,9 +125,15 @@ class Watches:
         self._free += range(capacity - 1, len(self.names) - 1, -1)
         self.names += [""] * (capacity - len(self.names))
 
-    def longest_unheard(self) -> str:
-        """The watch that makes room for another."""
-        return next(iter(self._silent or self._alive))
+    def longest_silent(self, now_ns: int) -> str | None:
+        """The watch that makes room for another; None while all are alive.
+
+        Were the living to make room, a flood of invented names would drive every real watch out.
+        """
+        if self._silent:
+            return next(iter(self._silent))
+        device_id, heard_ns = next(iter(self._alive.items()))
+        return device_id if heard_ns + self._limits.silence_ns <= now_ns else None
 
     def add(self, device_id: str, now_ns: int) -> int:
         """Give a watch a slot; there must be a free one."""

@@ -450,15 +450,16 @@ def test_silent_watch_is_forgotten_after_its_time(posture: ModelBundle) -> None:
     assert again.counts.gaps == again.events[0].gap_ns == 0
 
 
-def test_watch_longest_unheard_makes_room_and_its_bout_ends(posture: ModelBundle) -> None:
+def test_watch_longest_silent_makes_room_and_its_bout_ends(posture: ModelBundle) -> None:
     recognizer = Recognizer(posture, limits=Limits(max_watches=2, lateness_ns=0))
-    arriving = [
-        still("lying", 2.0, device="a"),
-        still("lying", 2.0, device="b"),
-        still("lying", 1.0, start_s=2.0, device="a"),
-    ]
-    arriving.append(still("sitting", 2.0, device="c"))
-    result = recognizer.process([message(batch) for batch in arriving], NOW_NS)
+    early = [still("lying", 2.0, device="a"), still("lying", 2.0, device="b")]
+    begun = recognizer.process([message(batch) for batch in early], NOW_NS)
+    late = [still("lying", 1.0, start_s=2.0, device="a"), still("sitting", 2.0, device="c")]
+    refused = recognizer.process([message(batch) for batch in late], NOW_NS + 30 * SECOND - 1)
+    assert (refused.counts.rejects, refused.counts.evicted) == ({RejectReason.CAPACITY: 1}, {})
+    assert sorted(recognizer.watches) == ["a", "b"]
+    result = recognizer.process([message(batch) for batch in late], NOW_NS + 30 * SECOND)
+    result.events[:0] = begun.events
     assert result.counts.evicted == {"capacity": 1}
     assert sorted(recognizer.watches) == ["a", "c"]
     assert story(event for event in result.events if event.device == "b") == [
@@ -473,7 +474,7 @@ def test_slot_of_a_forgotten_watch_keeps_nothing_of_it(posture: ModelBundle) -> 
     recognizer.recognize([noise(500, device="a")], NOW_NS)
     newcomer = noise(500, seed=1, device="b")
     assert (
-        by_device([recognizer.recognize([newcomer], NOW_NS)])["b"]
+        by_device([recognizer.recognize([newcomer], NOW_NS + 30 * SECOND)])["b"]
         == by_device([fresh.recognize([newcomer], NOW_NS)])["b"]
     )
 
@@ -482,8 +483,8 @@ def test_more_watches_than_the_first_slots_are_followed(posture: ModelBundle) ->
     recognizer = Recognizer(posture, limits=Limits(max_watches=150, lateness_ns=0))
     devices = [f"watch-{i}" for i in range(200)]
     result = recognizer.process([message(still("lying", 1.0, device=device)) for device in devices], NOW_NS)
-    assert [event.device for event in result.events if event.type == "start"] == devices
-    assert (len(recognizer.watches), result.counts.evicted) == (150, {"capacity": 50})
+    assert [event.device for event in result.events if event.type == "start"] == devices[:150]
+    assert (len(recognizer.watches), result.counts.rejects) == (150, {RejectReason.CAPACITY: 50})
 
 
 # What is counted and refused ---------------------------------------------------------------------------------------

@@ -78,17 +78,18 @@ def test_silent_watch_is_outdated_after_its_time_and_a_speaking_one_never() -> N
     assert watches.outdated(10_000 * SECOND) == []
 
 
-def test_room_is_made_by_the_watch_longest_unheard() -> None:
+def test_room_is_made_by_the_watch_longest_silent_and_by_none_that_is_alive() -> None:
     watches = followed("a", "b", "c")
     assert not watches.room_for_one
-    assert watches.longest_unheard() == "a"
+    assert watches.longest_silent(30 * SECOND - 1) is None
+    # Whether a tick has noticed it or not.
+    assert watches.longest_silent(30 * SECOND) == "a"
     watches.heard("a", 5 * SECOND)
-    assert watches.longest_unheard() == "b"
-    # A silent watch goes first, though one that speaks may have spoken longer ago than none.
+    assert watches.longest_silent(31 * SECOND) == "b"
     watches.fall_silent(32 * SECOND)
     watches.heard("b", 33 * SECOND)
     watches.heard("a", 34 * SECOND)
-    assert watches.longest_unheard() == "c"
+    assert watches.longest_silent(34 * SECOND) == "c"
 
 
 def test_slot_of_a_removed_watch_is_used_again() -> None:
