@@ -69,6 +69,17 @@ def fill_disk(world: World, rng: random.Random) -> Iterator[None]:
     world.disk.free(pid)
 
 
+def kill_on_full_disk(world: World, rng: random.Random) -> Iterator[None]:
+    """SIGKILL while nothing can be written; then a new process, with room."""
+    pid = world.service.process.pid
+    world.disk.fill(pid)
+    yield from _pause(rng.uniform(0.3, 0.6))
+    _end(world, signal.SIGKILL)
+    yield from _gone(world)
+    world.disk.free(pid)
+    world.start_service(after="kill")
+
+
 def step_clock(world: World, rng: random.Random) -> Iterator[None]:
     """The wall clock leaps by an hour, and stays there; half the time a new process finds it so."""
     world.control.clock_offset_ns += rng.choice([-_HOUR_NS, _HOUR_NS])
@@ -98,6 +109,15 @@ def cut_cable(world: World, rng: random.Random) -> Iterator[None]:
         world.cable.cut()
 
 
+def lose_answers(world: World, rng: random.Random) -> Iterator[None]:
+    """What the service acknowledges and publishes is lost on the way, while messages reach it; then an end."""
+    world.disturb_link()
+    world.cable.stall(DIRECTIONS[:1])
+    yield from _pause(rng.uniform(0.3, 0.6))
+    world.disturb_link()
+    world.cable.cut()
+
+
 def kill_both(world: World, rng: random.Random) -> Iterator[None]:
     """Service and broker end at once, one by SIGKILL, the other by SIGTERM."""
     _end(world, signal.SIGKILL)
@@ -115,8 +135,16 @@ def kill_both(world: World, rng: random.Random) -> Iterator[None]:
         world.start_service()
 
 
-SERVICE_FAULTS: Final[tuple[Fault, ...]] = (kill, kill_writing, terminate, stop, fill_disk, step_clock)
-LINK_FAULTS: Final[tuple[Fault, ...]] = (restart_broker, cut_cable)
+SERVICE_FAULTS: Final[tuple[Fault, ...]] = (
+    kill,
+    kill_writing,
+    kill_on_full_disk,
+    terminate,
+    stop,
+    fill_disk,
+    step_clock,
+)
+LINK_FAULTS: Final[tuple[Fault, ...]] = (restart_broker, cut_cable, lose_answers)
 
 
 def _end(world: World, number: signal.Signals) -> None:

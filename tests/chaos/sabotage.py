@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamer.imu import ImuBatch
 from streamer.ingress import Arrival
 from streamer.preprocessing import intake
+from streamer.preprocessing.lanes import Lanes
 from streamer.service import Service
+
+#: Of the feed's 50 Hz.
+_PERIOD_NS: Final = 20_000_000
 
 
 def acknowledge_early() -> None:
@@ -26,17 +31,22 @@ def acknowledge_early() -> None:
 
 
 def skip_duplicate_check() -> None:
-    """Readings that come again are taken as new ones."""
+    """Every message brings further readings, whatever its times say."""
+    push = intake.Intake.push
 
-    def merge(
-        _self: intake.Intake, _slot: int, _sensor: int, t: NDArray[np.int64], _fresh: int
-    ) -> tuple[NDArray[np.intp], intake.IntakeCounts]:
-        order = np.argsort(t, kind="stable")
-        # Equal times a nanosecond apart: what comes next divides by their difference.
-        t[order] += np.arange(len(t)) * (np.diff(t[order], prepend=-1) == 0)
-        return order, intake.IntakeCounts()
+    def push_behind(self: intake.Intake, slots: Sequence[int], batches: Sequence[ImuBatch]) -> Lanes:
+        newest_ns = self.newest_ns[np.asarray(slots, np.int64)].max(axis=1).tolist()
+        return push(self, slots, [_behind(batch, ns) for batch, ns in zip(batches, newest_ns, strict=True)])
 
-    intake.Intake._merge = merge  # type: ignore[method-assign, assignment]
+    intake.Intake.push = push_behind  # type: ignore[method-assign]
+
+
+def _behind(batch: ImuBatch, newest_ns: int) -> ImuBatch:
+    """The readings, those that do not ascend each a period behind the one before."""
+    before_ns = newest_ns if newest_ns != intake.NEVER else int(batch.t_ns[0]) - _PERIOD_NS
+    steps = np.diff(batch.t_ns, prepend=before_ns)
+    steps[steps <= 0] = _PERIOD_NS
+    return replace(batch, t_ns=before_ns + np.cumsum(steps))
 
 
 SABOTAGES: Final[dict[str, Callable[[], None]]] = {
