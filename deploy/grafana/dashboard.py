@@ -184,12 +184,12 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         Panel(
             "Dropped",
             "Overload: the queue was full, and activities may be missed. Broker: dropped by Mosquitto from full "
-            "queues, of all its clients. Events: no broker took them.",
+            "queues, of all its clients. Refused events: the broker's access list does not let them through.",
             "mps",
             (
                 Query(_rate("har_dropped_messages_total", by="reason"), "{{reason}}"),
                 Query(f"sum(deriv(har_broker_dropped_messages{{{CHOSEN}}}[$__rate_interval]))", "broker"),
-                Query(_rate("har_dropped_events_total"), "events"),
+                Query(_rate("har_refused_events_total"), "refused events"),
             ),
         ),
     ),
@@ -258,6 +258,58 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
             (
                 Query(_quantile(0.95, "har_call_messages"), "messages p95"),
                 Query(_quantile(0.95, "har_run_windows"), "windows p95"),
+            ),
+        ),
+    ),
+    "State": (
+        Panel(
+            "Not acknowledged",
+            "Messages worked off whose record is not on the disk yet, or whose events the broker has not taken. At "
+            "20,000 it sends no others.",
+            "none",
+            (
+                Query(f"har_unacknowledged_messages{{{CHOSEN}}}", "messages {{instance}}"),
+                Query(f"har_outbox_events{{{CHOSEN}}}", "events to publish {{instance}}"),
+            ),
+        ),
+        Panel(
+            "Journal",
+            "Payload behind the last snapshot, which a restart works off again; a snapshot sets it back.",
+            "bytes",
+            (Query(f"har_journal_bytes{{{CHOSEN}}}", "{{instance}}"),),
+        ),
+        Panel(
+            "Time to disk",
+            "99 of 100 writes of the journal take no longer; messages are acknowledged behind them.",
+            "s",
+            (Query(_quantile(0.99, "har_journal_seconds"), "journal p99"),),
+        ),
+        Panel(
+            "Busy writing",
+            "Seconds of writing per second: records as they come, and snapshots of all watches now and then.",
+            "percentunit",
+            (
+                Query(_rate("har_journal_seconds_sum"), "journal"),
+                Query(_rate("har_snapshot_seconds_sum"), "snapshots"),
+            ),
+            kind="stack",
+        ),
+        Panel(
+            "Set aside and left",
+            "Dead letters: refused messages kept in a file. Left: messages that the broker keeps, for want of room.",
+            "mps",
+            (
+                Query(_rate("har_dead_letters_total"), "dead letters"),
+                Query(_rate("har_left_messages_total"), "left with the broker"),
+            ),
+        ),
+        Panel(
+            "Trouble",
+            "Failing: 1 while the state cannot be written. Lost sessions: the broker forgot what it had queued.",
+            "none",
+            (
+                Query(f"max(har_state_failing{{{CHOSEN}}})", "state failing"),
+                Query(f"sum(increase(har_lost_sessions_total{{{CHOSEN}}}[$__rate_interval]))", "lost sessions"),
             ),
         ),
     ),

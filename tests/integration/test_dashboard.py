@@ -60,6 +60,7 @@ def scraped(prometheus: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     try:
         broker.start()
         command = [str(BIN / "har-stream"), *address, "--http-port", str(http_port), "--output", "none"]
+        command += ["--state", str(folder / "state")]
         service = subprocess.Popen(command, stdout=log, stderr=log)
         processes.append(service)
         wait_until(lambda: answers(f"http://{HOST}:{http_port}/readyz"), "har-stream", within_s=_STARTUP_S)
