@@ -28,6 +28,7 @@ from streamer.errors import HarError
 from tests.benchmarks import proc
 from tests.benchmarks.capacity import ROWS as CAPACITY_ROWS
 from tests.benchmarks.cost import cost_row, growth_row
+from tests.benchmarks.durability import durability_row
 from tests.benchmarks.figures import Effort, MeasureRow, Row, text
 from tests.benchmarks.idle import idle_row
 from tests.benchmarks.latency import latency_row
@@ -45,6 +46,7 @@ ROWS: Final[dict[int, MeasureRow]] = {
     9: idle_row,
     10: peers_row,
     11: throughput_row,
+    12: durability_row,
 }
 _PACKAGES: Final = ("numpy", "scipy", "onnxruntime", "msgspec", "cbor2", "uvloop", "aiomqtt", "gmqtt")
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -56,6 +57,8 @@ async def count(client: str, port: int, qos: int, messages: int) -> float:
         keepalive_s=60,
         timeout_s=10,
         will=Outgoing("bench/will", b""),
+        persistent=False,
+        numbers=count(1),
     )
     async with _CONNECT[client](link, True, receive) as connection:  # noqa: FBT003 # a `Connect`
         await connection.subscribe(_TOPIC, qos)

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -153,6 +154,8 @@ async def _client(messages: list[Message], outgoing: list[Outgoing], marks: Call
             keepalive_s=60,
             timeout_s=120,
             will=Outgoing("will", b""),
+            persistent=False,
+            numbers=count(1),
         )
         async with by_gmqtt.connect(link, True, receive) as connection:  # noqa: FBT003 - a `Connect`
             await connection.subscribe(topics.IMU_FILTER, 0)

@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -92,11 +93,18 @@ def broker(cores: Cores) -> Iterator[Mosquitto]:
 
 
 @contextmanager
-def service(mosquitto: Mosquitto, cores: Cores, *arguments: str) -> Iterator[HarStream]:
+def service(mosquitto: Mosquitto, cores: Cores, *arguments: str, keeps_state: bool = False) -> Iterator[HarStream]:
     """A pinned service that is ready."""
     with tempfile.TemporaryDirectory() as folder:
         started = HarStream(
-            Path(folder), "--broker", mosquitto.host, "--port", str(mosquitto.port), *arguments, output="none"
+            Path(folder),
+            "--broker",
+            mosquitto.host,
+            "--port",
+            str(mosquitto.port),
+            *arguments,
+            output="none",
+            state=Path(folder) / "state" if keeps_state else None,
         )
         proc.pin(started.process.pid, cores.service)
         try:
@@ -106,21 +114,28 @@ def service(mosquitto: Mosquitto, cores: Cores, *arguments: str) -> Iterator[Har
             started.kill()
 
 
-def run(options: LoadOptions, *arguments: str, cores: Cores | None = None) -> Run:
+def run(
+    options: LoadOptions, *arguments: str, cores: Cores | None = None, qos: Literal[0, 1] = 0, keeps_state: bool = False
+) -> Run:
     """A load against a fresh broker and a fresh service.
 
     Args:
         options: of the load; model and published are the service's, too.
         arguments: further ones of the service.
         cores: where to run what.
+        qos: of readings.
+        keeps_state: whether the service keeps what survives it.
     """
     cores = cores or Cores.available()
-    arguments = ("--model", options.model, "--publish", options.published, "--qos", "0", *arguments)
-    with broker(cores) as mosquitto, service(mosquitto, cores, *arguments) as started:
-        return load(mosquitto, started, options)
+    arguments = ("--model", options.model, "--publish", options.published, "--qos", str(qos), *arguments)
+    with (
+        broker(cores) as mosquitto,
+        service(mosquitto, cores, *arguments, keeps_state=keeps_state) as started,
+    ):
+        return load(mosquitto, started, options, qos=qos)
 
 
-def load(mosquitto: Mosquitto, started: HarStream, options: LoadOptions) -> Run:
+def load(mosquitto: Mosquitto, started: HarStream, options: LoadOptions, *, qos: Literal[0, 1] = 0) -> Run:
     """A load against what is running already."""
     pid = started.process.pid
     before = _Scrape.of(started)
@@ -134,7 +149,7 @@ def load(mosquitto: Mosquitto, started: HarStream, options: LoadOptions) -> Run:
                 # Messages go on being sent and events being read meanwhile.
                 scrapes[phase] = aside.submit(_Scrape.of, started)
 
-        report = run_load(Broker(mosquitto.host, mosquitto.port, qos=0), options, on_phase=on_phase)
+        report = run_load(Broker(mosquitto.host, mosquitto.port, qos=qos), options, on_phase=on_phase)
         at_steady, at_end = scrapes["steady"].result(), scrapes["end"].result()
     wait_until(lambda: started.metric("har_queue_messages") == 0, "queue worked off", within_s=60)
     after = _Scrape.of(started)
@@ -189,7 +204,7 @@ class _Scrape:
 
     Attributes:
         stage_s: time by stage.
-        dropped: messages and events, by the service or the broker.
+        dropped: messages, by the service or the broker.
     """
 
     stage_s: dict[str, float]
@@ -213,6 +228,6 @@ class _Scrape:
             messages=total("har_messages_total"),
             readings=total("har_readings_total"),
             windows=total("har_windows_total"),
-            dropped=total("har_dropped_messages_total", "har_dropped_events_total", "har_broker_dropped_messages"),
+            dropped=total("har_dropped_messages_total", "har_broker_dropped_messages"),
             late=total("har_late_readings_total"),
         )
