@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -58,7 +58,7 @@ async def count(client: str, port: int, qos: int, messages: int) -> float:
         timeout_s=10,
         will=Outgoing("bench/will", b""),
         persistent=False,
-        numbers=count(1),
+        numbers=itertools.count(1),
     )
     async with _CONNECT[client](link, True, receive) as connection:  # noqa: FBT003 # a `Connect`
         await connection.subscribe(_TOPIC, qos)
