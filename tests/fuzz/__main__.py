@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 from tests.fuzz.engine import Report
-from tests.fuzz.runs import SHARES, fuzz
+from tests.fuzz.runs import ENGINES, SHARES, fuzz
 
 
 def main() -> None:
@@ -26,16 +26,11 @@ def main() -> None:
     reports = []
     for target in [arguments.target] if arguments.target != "all" else SHARES:
         share = SHARES[target] if arguments.target == "all" else 1.0
-        reports.append(
-            fuzz(
-                target,
-                inputs=max(round(share * arguments.payloads), 1),
-                seed=arguments.seed,
-                engine=arguments.engine,
-                save_in=arguments.save_in,
-            )
-        )
-        print(_shown(reports[-1]), flush=True)
+        engines = ENGINES if arguments.engine == "both" else [arguments.engine]
+        inputs = max(round(share * arguments.payloads / len(engines)), 1)
+        for engine in engines:
+            reports.append(fuzz(target, inputs=inputs, seed=arguments.seed, engine=engine, save_in=arguments.save_in))
+            print(_shown(reports[-1]), flush=True)
     total = sum(report.inputs for report in reports)
     print(f"{total} inputs in {sum(report.seconds for report in reports):.0f} s, seed {arguments.seed}")
     if any(report.failure for report in reports):
@@ -67,9 +62,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--engine",
-        choices=["atheris", "mutate"],
-        default="atheris" if atheris else "mutate",
-        help="guided by coverage, or at random and faster (default: %(default)s)",
+        choices=[*ENGINES, "both"],
+        default="both" if atheris else "mutate",
+        help="guided by coverage, at random with memory judged, or half of each (default: %(default)s)",
     )
     parser.add_argument("--save-in", type=Path, default=Path(), help="folder for inputs that break something")
     parser.add_argument("--invented-names", type=int, metavar="N", help="instead: N names that nobody has, in a row")

@@ -18,14 +18,12 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import msgspec
 import numpy as np
-
-from tests.fuzz.mutation import mutated
 
 if TYPE_CHECKING:
     from tests.fuzz.targets import Target
@@ -35,8 +33,7 @@ MOST_SECONDS: Final = 1.0
 LONGEST: Final = 8192
 #: Memory may grow by this much after the warm-up: room for a garbage collection that has not come yet.
 MOST_GROWTH_BYTES: Final = 16_000_000
-#: libFuzzer keeps inputs and what they reached.
-_CORPUS_BYTES: Final = 64_000_000
+_NO_BOUND: Final = 2**62
 _WARM_UP: Final = 0.3
 _SAMPLES: Final = 100
 _LENGTH: Final = struct.Struct("<I")
@@ -151,9 +148,12 @@ def run(
         deliver: takes the report and ends the process, for libFuzzer never returns.
     """
     with _instrumented(engine):
-        from tests.fuzz.targets import TARGETS  # noqa: PLC0415 - what atheris is to watch is imported under its eyes
+        # Nothing above may import streamer: atheris watches what is imported under its eyes.
+        from tests.fuzz.mutation import mutated  # noqa: PLC0415
+        from tests.fuzz.targets import TARGETS  # noqa: PLC0415
     report = Report(target=name, engine=engine, seed=seed)
-    growth = MOST_GROWTH_BYTES + (_CORPUS_BYTES if engine == "atheris" else 0)
+    # libFuzzer keeps inputs, and instrumented code keeps what it compared: there growth says nothing about the target.
+    growth = MOST_GROWTH_BYTES if engine == "mutate" else _NO_BOUND
     target = TARGETS[name]()
     trial = Trial(target, report, most=inputs, growth_bytes=growth, last_input=last_input(save_in, name))
 
@@ -167,7 +167,21 @@ def run(
         if trial.over:
             deliver(trial.finish())
 
-    {"mutate": _mutate, "atheris": _atheris}[engine](target, attempt, seed)
+    rng = random.Random(seed)  # noqa: S311 - not for secrets
+
+    def fresh() -> bytes:
+        """An input that owes nothing to the last one."""
+        if target.compose is not None and rng.random() < 0.5:
+            return target.compose(rng)[:LONGEST]
+        return mutated(rng, target.seeds)[:LONGEST]
+
+    def changed(data: bytes) -> bytes:
+        return mutated(rng, target.seeds, data)[:LONGEST]
+
+    if engine == "atheris":
+        _guided(attempt, target.seeds, fresh, changed, rng)
+    else:
+        _unguided(attempt, target.seeds, fresh, changed, rng)
 
 
 def last_input(folder: Path, name: str) -> Path:
@@ -182,40 +196,42 @@ def save(folder: Path, name: str, data: bytes) -> Path:
     return path
 
 
-def _mutate(target: Target, attempt: Callable[[bytes], None], seed: int) -> None:
-    rng = random.Random(seed)  # noqa: S311 - not for secrets
-    for data in target.seeds:
+def _unguided(
+    attempt: Callable[[bytes], None],
+    seeds: Sequence[bytes],
+    fresh: Callable[[], bytes],
+    changed: Callable[[bytes], bytes],
+    rng: random.Random,
+) -> NoReturn:
+    for data in seeds:
         attempt(data[:LONGEST])
     while True:
-        data = _fresh(rng, target)
+        data = fresh()
         while rng.random() < 0.2:
-            data = mutated(rng, target.seeds, data)[:LONGEST]
+            data = changed(data)
         attempt(data)
 
 
-def _fresh(rng: random.Random, target: Target) -> bytes:
-    """An input that owes nothing to the last one."""
-    if target.compose is not None and rng.random() < 0.5:
-        return target.compose(rng)[:LONGEST]
-    return mutated(rng, target.seeds)[:LONGEST]
-
-
-def _atheris(target: Target, attempt: Callable[[bytes], None], seed: int) -> None:
+def _guided(
+    attempt: Callable[[bytes], None],
+    seeds: Sequence[bytes],
+    fresh: Callable[[], bytes],
+    changed: Callable[[bytes], bytes],
+    rng: random.Random,
+) -> None:
     import atheris  # noqa: PLC0415 - only where it is installed
 
-    rng = random.Random(seed)  # noqa: S311 - not for secrets
-
     def mutator(data: bytes, max_size: int, _seed: int) -> bytes:
-        if rng.random() < 0.5:
-            changed: bytes = atheris.Mutate(data, max_size)
-            return changed
-        return (_fresh(rng, target) if rng.random() < 0.2 else mutated(rng, target.seeds, data))[:max_size]
+        draw = rng.random()
+        if draw < 0.4:
+            mutant: bytes = atheris.Mutate(data, max_size)
+            return mutant
+        return (changed(data) if draw < 0.7 else fresh())[:max_size]
 
     with tempfile.TemporaryDirectory() as corpus:
-        for number, content in enumerate(target.seeds):
+        for number, content in enumerate(seeds):
             (Path(corpus) / str(number)).write_bytes(content[:LONGEST])
-        options = [f"-seed={seed % 2**31 + 1}", f"-max_len={LONGEST}", "-timeout=60", "-verbosity=0"]
-        # What libFuzzer saves itself, for want of a report, goes where the last input lies.
+        options = [f"-seed={rng.randrange(1, 2**31)}", f"-max_len={LONGEST}", "-timeout=60"]
         atheris.Setup([sys.argv[0], *options, corpus], attempt, custom_mutator=mutator)
         atheris.Fuzz()
 

@@ -13,6 +13,8 @@ import msgspec
 
 from tests.fuzz.engine import Report, last_input, run, save
 
+#: Guided by coverage; at random, where growing memory is the target's own.
+ENGINES: Final = ("atheris", "mutate")
 #: Share of each target in a run over all of them.
 SHARES: Final = {
     "json": 0.38,
