@@ -93,8 +93,8 @@ def restart_broker(world: World, rng: random.Random) -> Iterator[None]:
     world.disturb_link()
     world.broker.stop()
     yield from _pause(rng.uniform(0.0, 1.0))
-    world.disturb_link()
     world.broker.start()
+    world.mend_link()
 
 
 def cut_cable(world: World, rng: random.Random) -> Iterator[None]:
@@ -102,11 +102,11 @@ def cut_cable(world: World, rng: random.Random) -> Iterator[None]:
     world.disturb_link()
     world.cable.stall(rng.choice([DIRECTIONS, DIRECTIONS[:1], DIRECTIONS[1:]]))
     yield from _pause(rng.choice([0.3, 1.0, 3.0, 8.0]))
-    world.disturb_link()
     if rng.random() < 0.5:
         world.cable.heal()
     else:
         world.cable.cut()
+    world.mend_link()
 
 
 def lose_answers(world: World, rng: random.Random) -> Iterator[None]:
@@ -114,8 +114,8 @@ def lose_answers(world: World, rng: random.Random) -> Iterator[None]:
     world.disturb_link()
     world.cable.stall(DIRECTIONS[:1])
     yield from _pause(rng.uniform(0.3, 0.6))
-    world.disturb_link()
     world.cable.cut()
+    world.mend_link()
 
 
 def kill_both(world: World, rng: random.Random) -> Iterator[None]:
@@ -130,6 +130,7 @@ def kill_both(world: World, rng: random.Random) -> Iterator[None]:
         world.start_service()
         yield from _pause(rng.uniform(0.0, 0.3))
     world.broker.start()
+    world.mend_link()
     if not service_first:
         yield from _pause(rng.uniform(0.0, 0.3))
         world.start_service()

@@ -153,6 +153,7 @@ class World:
         self._next = next(self._messages, None)
         self._playing_since_s: float | None = None
         self._recovering: tuple[str, float] | None = None
+        self._link_whole = True
         self._up_by_s = 0.0
         self._marked = False
         self._awaited: set[str] = set()
@@ -186,7 +187,7 @@ class World:
 
     def start_service(self, *, after: str | None = None) -> HarStream:
         """Run a service; `after` names what the last one died of, so that its recovery is timed."""
-        self._recovering = (after, time.monotonic()) if after else None
+        self._recovering = (after, time.monotonic()) if after and self._link_whole else None
         self._up_by_s = time.monotonic() + _UP_WITHIN_S
         service = self.another_service()
         self._services.append(service)
@@ -215,8 +216,14 @@ class World:
         return self.service.process.poll() is None and time.monotonic() < self._up_by_s
 
     def disturb_link(self) -> None:
-        """Note that a recovery under way can't be timed."""
+        """Note that the line to the broker is not whole: a recovery can't be timed."""
         self._recovering = None
+        self._link_whole = False
+
+    def mend_link(self) -> None:
+        """Note that the line is whole again."""
+        self._recovering = None
+        self._link_whole = True
 
     def play(self) -> None:
         """Let the watches begin."""

@@ -21,27 +21,32 @@ class Fairness:
 
     Attributes:
         alone, flooded: the watches' load without and with the flood.
-        dropped: messages that the service dropped, whosoever.
+        dropped, left: messages that the service dropped, and left with the broker, whosoever.
         flood_messages: messages that the service had from the flood.
     """
 
     alone: LoadReport
     flooded: LoadReport
     dropped: float
+    left: float
     flood_messages: float
 
     @property
-    def ratio(self) -> float:
-        """The watches' 99th percentile of latency, with the flood over without."""
+    def ratio(self) -> float | None:
+        """The watches' 99th percentile of latency, with the flood over without; None where no event came."""
         if self.alone.latency_p99_ms is None or self.flooded.latency_p99_ms is None:
-            raise ValueError("no event came in one of the loads; expected some in both")
+            return None
         return self.flooded.latency_p99_ms / self.alone.latency_p99_ms
 
     def __str__(self) -> str:
+        p50, p99, ratio = (
+            "none" if number is None else f"{number:.2f}"
+            for number in (self.flooded.latency_p50_ms, self.flooded.latency_p99_ms, self.ratio)
+        )
         return (
-            f"p99 {self.alone.latency_p99_ms:.1f} ms alone, {self.flooded.latency_p99_ms:.1f} ms flooded, ratio "
-            f"{self.ratio:.2f}; lost {self.alone.lost} and {self.flooded.lost} of {self.flooded.expected} events; "
-            f"{self.flood_messages:.0f} messages of the flood; {self.dropped:.0f} dropped"
+            f"alone p50 {self.alone.latency_p50_ms:.2f} ms, p99 {self.alone.latency_p99_ms:.2f} ms; "
+            f"flooded p50 {p50} ms, p99 {p99} ms, ratio {ratio}; lost {self.alone.lost} and {self.flooded.lost} of {self.flooded.expected} "
+            f"events; {self.flood_messages:.0f} messages of the flood; {self.dropped:.0f} dropped, {self.left:.0f} left"
         )
 
 
@@ -74,7 +79,7 @@ def measure(
         f"--qos={qos}",
         *service,
         output="none",
-        state=folder / "state",
+        state=folder / "state" if qos else None,
     )
     options = LoadOptions(devices=watches, duration_s=duration_s, batch=_BATCH, published="windows")
     address = Broker(HOST, broker.port, qos=1 if qos else 0)
@@ -88,6 +93,7 @@ def measure(
             alone,
             flooded,
             program.metric("har_dropped_messages_total"),
+            program.metric("har_left_messages_total"),
             program.metric("har_messages_total") - before - flooded.messages,
         )
     finally:
