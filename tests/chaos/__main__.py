@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -56,4 +57,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # Ended by SIGTERM, too, no process and no mount must be left behind.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(1))
     sys.exit(main())

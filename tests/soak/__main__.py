@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from dataclasses import asdict
@@ -36,4 +37,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # Ended by SIGTERM, too, no process and no mount must be left behind.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(1))
     sys.exit(main())
