@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 from streamer.mqtt.connection import Outgoing
+from streamer.wire import topics
+from streamer.wire.events import ActivityEvent, encode_event
+
+
+def cleared(device: str) -> Outgoing:
+    """What takes a watch's last state back, for nobody walks for ever: an empty retained message."""
+    return Outgoing(topics.output(device, "activity"), b"", retain=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,21 @@ class Outbox:
         self._filled.set()
         if len(self._waiting) >= self._limit:
             self._room.clear()
+
+    def post_events(self, record: int, events: Iterable[ActivityEvent], *, caused_ns: int | None = None) -> None:
+        """Add what tells of events.
+
+        Args:
+            record: that led to them.
+            events: in their order.
+            caused_ns: see `Outgoing`.
+        """
+        for event in events:
+            kind = {"state": "activity", "window": "window"}.get(event.type, "event")
+            topic = topics.output(event.device, kind)
+            self.post(record, Outgoing(topic, encode_event(event), event.type == "state", caused_ns))
+            if event.type == "end" and event.reason in {"silence", "evicted", "shutdown"}:
+                self.post(record, cleared(event.device))
 
     async def filled(self) -> None:
         """Return once something waits."""

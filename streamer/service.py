@@ -4,8 +4,8 @@
                                                                                      │
            acknowledge, once the journal is on the disk and the events are out ◀─────┘
 
-One worker, one call in flight. Sessions come and go with the broker; worker, queue, watches and outbox stay. Without
-a state store each message is acknowledged as it comes, and the service is at most once.
+One worker, one call in flight. Sessions come and go with the broker; worker, queue, watches and outbox stay. When a
+message is acknowledged is decided in delivery.py.
 """
 
 from __future__ import annotations
@@ -14,15 +14,13 @@ import asyncio
 import logging
 import random
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final, NoReturn, cast
 
 from streamer import clock
 from streamer.config import Settings
-from streamer.durability.journal import Call
-from streamer.durability.snapshot import SCHEMA, Header, Unpublished
+from streamer.delivery import AtMostOnce, Delivery, ExactlyOnce
 from streamer.durability.store import StateStore
 from streamer.errors import HarError, PayloadError, RejectReason
 from streamer.ingress import Arrival, Ingress
@@ -33,7 +31,7 @@ from streamer.recognizer import Recognizer
 from streamer.results import Result
 from streamer.session import Broker, Session
 from streamer.wire import topics
-from streamer.wire.events import ActivityEvent, encode_event
+from streamer.wire.events import ActivityEvent
 from streamer.wire.payload import MAX_BYTES, Message
 from streamer.workers import is_own
 
@@ -56,8 +54,6 @@ _FIRST_BACKOFF_S: Final = 0.25
 _LONGEST_BACKOFF_S: Final = 15.0
 _FAREWELL_S: Final = 5.0
 _REJECT_LOG_S: Final = 10.0
-#: Calls of a recovery between which the event loop may answer.
-_REPLAY_AT_A_TIME: Final = 20
 
 
 class BrokerError(HarError):
@@ -69,11 +65,11 @@ class _LeftBehindError(SessionError):
 
 
 class StageClock:
-    """Times the recognizer's stages: each mark ends the stage that it names."""
+    """Times the recognizer's stages: each mark ends the stage that it names. A recovery's calls start no clock."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._stages = metrics.stage_seconds
-        self._since = 0.0
+        self._since: float | None = None
 
     def start(self) -> None:
         """A call begins."""
@@ -81,16 +77,16 @@ class StageClock:
 
     def mark(self, stage: str) -> None:
         """The stage is through."""
-        now = time.perf_counter()
-        self._stages[cast("Stage", stage)].observe(now - self._since)
-        self._since = now
+        if self._since is not None:
+            now = time.perf_counter()
+            self._stages[cast("Stage", stage)].observe(now - self._since)
+            self._since = now
 
 
 class Service:
     """Runs a recognizer against a broker until told to stop.
 
-    State: the ingress queue, the outbox of what is not yet published, which messages are not yet acknowledged, and
-    the session, while there is one.
+    State: the ingress queue, the outbox of what is not yet published, and the session, while there is one.
     """
 
     def __init__(
@@ -124,20 +120,20 @@ class Service:
         self._metrics = metrics
         self._clock = clock
         self._show = show
-        self._store = store
         self._ingress = Ingress(
             limit_bytes=settings.queue_bytes,
             limit_messages=settings.queue_bytes // _MESSAGE_BYTES,
             keep_qos_1=store is not None,
         )
         self._outbox = Outbox(limit=_OUTBOX_LIMIT)
-        #: Journal record and arrival number of what may be acknowledged once the record is done with.
-        self._owed: deque[tuple[int, int]] = deque()
-        self._acknowledged = 0
+        self._delivery: Delivery = (
+            AtMostOnce(recognizer)
+            if store is None
+            else ExactlyOnce(recognizer, store, self._outbox, metrics, workers=settings.workers)
+        )
         self._turn = asyncio.Lock()
         self._session: Session | None = None
         self._sessions = 0
-        self._resumable = False
         self._left_behind = 0
         self._fetch_left = asyncio.Event()
         self._stopping = False
@@ -152,9 +148,6 @@ class Service:
         metrics.queue_messages.set_function(self._ingress.__len__)
         metrics.queue_bytes.set_function(lambda: self._ingress.waiting_bytes)
         metrics.outbox_events.set_function(self._outbox.__len__)
-        metrics.unacknowledged_messages.set_function(
-            lambda: self._owed[-1][1] - self._acknowledged if self._owed else 0
-        )
         metrics.devices.set_function(recognizer.watches.__len__)
 
     def unready(self) -> str | None:
@@ -178,15 +171,12 @@ class Service:
             port,
             # The embedded broker speaks MQTT 3.1.1 only.
             mqtt_5=not self._embedded,
-            persistent=self._store is not None,
+            persistent=self._delivery.keeps,
             receive=self._receive,
             dropped=self._note_broker_drops,
         )
-        tasks = [self._work(), self._keep_time(), self._hold_sessions(broker, stop)]
-        if self._store is not None:
-            await self._recover(self._store)
-            tasks.append(self._store.run(self._settle))
-        await _first_of(*tasks)
+        self._listened_ns = await self._delivery.recover()
+        await _first_of(self._work(), self._keep_time(), self._hold_sessions(broker, stop), self._delivery.run())
 
     # --- session ----------------------------------------------------------------------------------------------------
 
@@ -210,17 +200,16 @@ class Service:
                 pause_s = min(2 * pause_s, _LONGEST_BACKOFF_S)
             finally:
                 self._session = None
+                self._delivery.disconnected()
                 # The next session brings them first.
                 self._left_behind = 0
                 self._fetch_left.clear()
         self._unready = "stopped"
         self._metrics.connected.set(0)
-        if self._store is None:
+        if not self._delivery.keeps:
             # Nothing is left to end, unless there was no session to say farewell in.
-            self._hand_on(0, self._recognizer.finish("shutdown"), caused_ns=None)
-        else:
-            self._take_snapshot(self._store, last=True)
-            await self._store.sync()
+            self._hand_on(self._recognizer.finish("shutdown"), 0)
+        await self._delivery.close(None if self._listened_ns is None else self._listened_ns - self._deaf_ns)
 
     def _begin(self, broker: Broker, session: Session) -> None:
         self._sessions += 1
@@ -231,15 +220,7 @@ class Service:
             # A watch that nobody could hear wasn't silent.
             self._deaf_ns += now_ns - self._listened_ns
         self._listened_ns = now_ns
-        if self._store is not None:
-            # A broker that isn't told how many messages may be unacknowledged waits for each few of them.
-            self._store.gather_briefly(not broker.speaks_mqtt_5)
-            if self._resumable and not session.resumed:
-                self._metrics.lost_sessions.inc()
-                logger.warning(
-                    "the broker at %s no longer has the session: messages since the last one are lost", broker.address
-                )
-            self._resumable = True
+        self._delivery.connected(session, mqtt_5=broker.speaks_mqtt_5)
         self._session = session
         self._metrics.connected.set(1)
         self._unready = None
@@ -274,15 +255,15 @@ class Service:
 
     async def _publish_some(self, session: Session) -> None:
         batch = self._outbox.first(_PUBLISH_AHEAD)
-        self._clock.start()
+        began_s = time.perf_counter()
         self._metrics.refused_events.inc(await session.publish(batch))
-        self._clock.mark("publish")
+        self._metrics.stage_seconds["publish"].observe(time.perf_counter() - began_s)
         self._outbox.confirm(len(batch))
         self._listened_ns = now_ns = clock.now_ns()
         for outgoing in batch:
             if outgoing.caused_ns is not None:
                 self._metrics.end_to_end_seconds.observe((now_ns - outgoing.caused_ns) / 1e9)
-        self._settle()
+        self._delivery.settle()
 
     async def _watch_for_left(self) -> NoReturn:
         """End the session once there is room for what was left with the broker.
@@ -299,25 +280,23 @@ class Service:
         self._stopping = True
         try:
             async with asyncio.timeout(_FAREWELL_S):
-                if self._store is None:
+                if not self._delivery.keeps:
                     await session.unsubscribe()
                 await self._ingress.emptied()
-                if self._store is None:
-                    self._hand_on(0, self._recognizer.finish("shutdown"), caused_ns=None)
+                if not self._delivery.keeps:
+                    self._hand_on(self._recognizer.finish("shutdown"), 0)
                 while len(self._outbox):
                     await self._publish_some(session)
-                if self._store is not None:
-                    await self._store.sync()
-                    self._settle()
+                await self._delivery.flush()
                 await session.announce("stopped")
         except TimeoutError:
-            if self._store is None:
+            if not self._delivery.keeps:
                 self._metrics.dropped_messages["shutdown"].inc(len(self._ingress))
             logger.warning(
                 "stopped with %d messages not worked off and %d events not published%s",
                 len(self._ingress),
                 len(self._outbox),
-                "" if self._store is None else "; the next start goes on with them",
+                "; the next start goes on with them" if self._delivery.keeps else "",
             )
 
     # --- ingress ----------------------------------------------------------------------------------------------------
@@ -341,11 +320,11 @@ class Service:
             ):
                 message = None
         if message is None:
-            if self._store is None:
+            if not self._delivery.keeps:
                 return
             arrival = Arrival(None, arrival.arrived_ns, arrival.qos, arrival.number)
         # Behind a message that was left with the broker none may be acknowledged, so none is taken.
-        behind = self._left_behind or (self._stopping and self._store is not None)
+        behind = self._left_behind or (self._stopping and self._delivery.keeps)
         if (arrival.qos and behind) or not self._ingress.put(arrival):
             self._left_behind += 1
             self._metrics.left_messages.inc()
@@ -356,7 +335,7 @@ class Service:
         self._metrics.messages.inc()
         self._metrics.message_bytes.inc(size)
         self._metrics.rejects[RejectReason.OVERSIZE].inc()
-        self._keep_letters([(message, error)], arrival.arrived_ns)
+        self._delivery.keep_letters([(message, error)], arrival.arrived_ns)
         self._log_rejects(1, str(error))
 
     def _note_broker_drops(self, dropped: int) -> None:
@@ -380,15 +359,12 @@ class Service:
         while True:
             await self._ingress.wait()
             await self._outbox.room()
-            if self._store is not None:
-                await self._store.room()
+            await self._delivery.room()
             # Also lets the session receive and publish between calls, however much is waiting.
             await asyncio.sleep(max(called_s + pace_s - time.monotonic(), 0))
             called_s = time.monotonic()
             async with self._turn:
                 self._process(self._ingress.take(_MOST_MESSAGES, most_bytes=_MOST_BYTES))
-            if self._store is not None and self._store.snapshot_due:
-                self._take_snapshot(self._store)
             if self._left_behind and not len(self._ingress):
                 self._fetch_left.set()
 
@@ -407,78 +383,42 @@ class Service:
                 await self._ingress.emptied()
                 async with self._turn:
                     if watches.is_due(now_ns - self._deaf_ns):
-                        await self._tick(now_ns)
-
-    async def _tick(self, now_ns: int) -> None:
-        call, record = self._note_call(now_ns, [])
-        if self._store is not None:
-            # Unlike a reading it doesn't come again: it must not be forgotten once its events are out.
-            await self._store.sync()
-        self._hand_on(record, self._run_call(call), caused_ns=None)
+                        self._clock.start()
+                        self._hand_on(*await self._delivery.run_tick(now_ns, self._take_deaf_ns()))
 
     def _process(self, arrivals: Sequence[Arrival]) -> None:
         messages = [a.message for a in arrivals if a.message is not None and not a.message.topic.endswith("/sync")]
+        record = 0
         if messages:
             self._metrics.messages.inc(len(messages))
             self._metrics.message_bytes.inc(sum(len(m.payload) for m in messages))
             self._metrics.call_messages.observe(len(messages))
-            call, record = self._note_call(clock.now_ns(), messages)
-            self._hand_on(record, self._run_call(call), caused_ns=arrivals[0].arrived_ns)
+            self._clock.start()
+            result, record = self._delivery.run_call(clock.now_ns(), self._take_deaf_ns(), messages)
+            self._hand_on(result, record, caused_ns=arrivals[0].arrived_ns)
         for arrival in arrivals:
             # Behind the events of everything that came before the question.
             if arrival.message is not None and arrival.message.topic.endswith("/sync"):
                 token = arrival.message.topic.split("/")[-2]
-                self._post(Outgoing(topics.synced(self._settings.client_id), token.encode()), self._last_record)
-        if self._store is not None:
-            number = next((a.number for a in reversed(arrivals) if a.qos), None)
-            if number is not None:
-                self._owed.append((self._last_record, number))
-            self._settle()
+                self._outbox.post(record, Outgoing(topics.synced(self._settings.client_id), token.encode()))
+        self._delivery.worked_off(next((a.number for a in reversed(arrivals) if a.qos), None))
 
-    def _note_call(self, now_ns: int, messages: list[Message]) -> tuple[Call, int]:
-        """A call of the recognizer, in the journal, where there is one, before it is run; and its record's number."""
-        published = 0 if self._store is None else self._outbox.published_before(self._store.next)
-        call = Call(now_ns, self._deaf_ns, published, messages)
-        self._deaf_ns = 0
-        return call, 0 if self._store is None else self._store.append(call)
+    def _take_deaf_ns(self) -> int:
+        deaf_ns, self._deaf_ns = self._deaf_ns, 0
+        return deaf_ns
 
-    def _run_call(self, call: Call) -> Result:
-        began_s = time.perf_counter()
-        if call.deaf_ns:
-            self._recognizer.excuse(call.deaf_ns)
-        self._clock.start()
-        result = self._recognizer.process(call.messages, call.now_ns)
-        if self._store is not None:
-            self._store.worked(time.perf_counter() - began_s)
-        return result
-
-    def _hand_on(self, record: int, result: Result, *, caused_ns: int | None) -> None:
+    def _hand_on(self, result: Result, record: int, *, caused_ns: int | None = None) -> None:
         """Post, show and count what came of a call."""
         for event in result.events:
             self._metrics.events[event.type, event.activity].inc()
             self._show(event)
-        self._post_events(record, result.events, caused_ns=caused_ns)
+        self._outbox.post_events(record, result.events, caused_ns=caused_ns)
         self._metrics.count(result.counts)
         self._metrics.dropped_messages["overload"].inc(self._ingress.dropped - self._drops_counted)
         self._drops_counted = self._ingress.dropped
         if result.refused:
-            self._keep_letters(result.refused, clock.now_ns())
+            self._delivery.keep_letters(result.refused, clock.now_ns())
             self._log_rejects(len(result.refused), str(result.refused[0][1]))
-
-    def _post_events(self, record: int, events: Sequence[ActivityEvent], *, caused_ns: int | None) -> None:
-        for event in events:
-            kind = {"state": "activity", "window": "window"}.get(event.type, "event")
-            topic = topics.output(event.device, kind)
-            self._post(Outgoing(topic, encode_event(event), event.type == "state", caused_ns), record)
-            if event.type == "end" and event.reason in {"silence", "evicted", "shutdown"}:
-                self._post(_cleared(event.device), record)
-
-    def _post(self, outgoing: Outgoing, record: int) -> None:
-        self._outbox.post(record, outgoing)
-
-    def _keep_letters(self, refused: Sequence[tuple[Message, PayloadError]], now_ns: int) -> None:
-        if self._store is not None:
-            self._metrics.dead_letters.inc(self._store.letters.add(refused, now_ns))
 
     def _log_rejects(self, n: int, example: str) -> None:
         """Log refused messages, not more often than every _REJECT_LOG_S."""
@@ -487,96 +427,6 @@ class Service:
         if now_s - self._reject_logged_s >= _REJECT_LOG_S:
             logger.warning("%d messages refused, such as: %s", self._rejects_unlogged, example)
             self._reject_logged_s, self._rejects_unlogged = now_s, 0
-
-    # --- what outlives the process ----------------------------------------------------------------------------------
-
-    @property
-    def _last_record(self) -> int:
-        return 0 if self._store is None else self._store.next - 1
-
-    def _settle(self) -> None:
-        """Acknowledge what is done with: its record on the disk, and all that came of it published."""
-        if self._store is None:
-            return
-        done = min(self._outbox.published_before(self._store.next), self._store.durable)
-        number = None
-        while self._owed and self._owed[0][0] < done:
-            number = self._owed.popleft()[1]
-        if number is not None:
-            self._acknowledged = number
-            if self._session is not None:
-                self._session.acknowledge_through(number)
-
-    async def _recover(self, store: StateStore) -> None:
-        """Go on where an earlier process stopped: load its state and repeat what it did since.
-
-        Raises:
-            ConfigError: the state folder can't be read.
-        """
-        recovered = store.recover(self._recognizer)
-        header = recovered.header
-        if header is None:
-            self._take_snapshot(store)
-            return
-        self._resumable = True
-        if recovered.of_other:
-            for left in (*header.outbox, *header.farewell):
-                self._outbox.post(0, Outgoing(left.topic, left.payload, left.retain))
-            for device, _ in (*header.liveness.alive, *header.liveness.silent):
-                self._outbox.post(0, _cleared(device))
-            self._take_snapshot(store)
-            return
-        for left in header.outbox:
-            self._outbox.post(left.record, Outgoing(left.topic, left.payload, left.retain))
-        self._listened_ns = header.now_ns
-        repeated = 0
-        for record, call in store.replay(header):
-            self._outbox.forget_before(call.published)
-            self._post_events(record, self._run_call(call).events, caused_ns=None)
-            self._listened_ns = call.now_ns
-            repeated += 1
-            if repeated % _REPLAY_AT_A_TIME == 0:
-                await asyncio.sleep(0)
-        logger.info(
-            "went on with %d watches: %d calls repeated, %d publications to do",
-            len(self._recognizer.watches),
-            repeated,
-            len(self._outbox),
-        )
-
-    def _take_snapshot(self, store: StateStore, *, last: bool = False) -> None:
-        """Have the state written as it is.
-
-        Args:
-            store: takes it.
-            last: the process ends, so that another bundle's may find what would end every bout.
-        """
-        farewell = self._recognizer.closing("shutdown") if last else []
-        store.take_snapshot(
-            self._recognizer,
-            Header(
-                schema=SCHEMA,
-                model_digest=self._recognizer.bundle.digest,
-                workers=self._settings.workers,
-                record=store.next,
-                now_ns=self._listened_ns or clock.now_ns(),
-                liveness=self._recognizer.watches.export_liveness(),
-                outbox=[_unpublished(posted.record, posted.outgoing) for posted in self._outbox],
-                farewell=[
-                    Unpublished(0, topics.output(event.device, "event"), encode_event(event), retain=False)
-                    for event in farewell
-                ],
-            ),
-        )
-
-
-def _unpublished(record: int, outgoing: Outgoing) -> Unpublished:
-    return Unpublished(record, outgoing.topic, outgoing.payload, outgoing.retain)
-
-
-def _cleared(device: str) -> Outgoing:
-    """What takes a watch's last state back, for nobody walks for ever: an empty retained message."""
-    return Outgoing(topics.output(device, "activity"), b"", retain=True)
 
 
 async def _first_of(*coroutines: Coroutine[Any, Any, Any]) -> None:

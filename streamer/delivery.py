@@ -1,0 +1,319 @@
+"""What becomes of a message once it has come: acknowledged at once, or when what it did would survive a SIGKILL.
+
+AtMostOnce     keeps nothing; the client acknowledges each message as it comes
+ExactlyOnce    journal, snapshots and held-back acknowledgements: docs/exactly-once.md
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from streamer import clock
+from streamer.durability.journal import Call
+from streamer.durability.snapshot import SCHEMA, Header, Unpublished
+from streamer.durability.store import StateStore
+from streamer.errors import PayloadError
+from streamer.metrics import Metrics
+from streamer.mqtt.connection import Outgoing
+from streamer.outbox import Outbox, cleared
+from streamer.recognizer import Recognizer
+from streamer.results import Result
+from streamer.session import Session
+from streamer.wire import topics
+from streamer.wire.events import encode_event
+from streamer.wire.payload import Message
+
+logger = logging.getLogger(__name__)
+
+#: Calls of a recovery between which the event loop may answer.
+_REPLAY_AT_A_TIME: Final = 20
+
+
+class Delivery(Protocol):
+    """Decides when messages are acknowledged.
+
+    Attributes:
+        keeps: the state outlives the process, and the broker keeps messages until they are acknowledged.
+    """
+
+    keeps: bool
+
+    async def recover(self) -> int | None:
+        """Go on where an earlier process stopped; when that last heard of the broker, None where there was none.
+
+        Raises:
+            ConfigError: its state can't be read.
+        """
+        ...
+
+    async def run(self) -> None:
+        """Do what there is to do besides the calls below, for ever."""
+        ...
+
+    def connected(self, session: Session, *, mqtt_5: bool) -> None:
+        """A session has begun."""
+        ...
+
+    def disconnected(self) -> None:
+        """It has ended."""
+        ...
+
+    async def room(self) -> None:
+        """Return once another call may be run."""
+        ...
+
+    def run_call(self, now_ns: int, deaf_ns: int, messages: list[Message]) -> tuple[Result, int]:
+        """What comes of a call of the recognizer, and the record to post that under.
+
+        Args:
+            now_ns: see `Recognizer.process`.
+            deaf_ns: see `Recognizer.excuse`.
+            messages: see `Recognizer.process`.
+        """
+        ...
+
+    async def run_tick(self, now_ns: int, deaf_ns: int) -> tuple[Result, int]:
+        """Like `run_call` without messages: a tick doesn't come again, so it is secured before its events are out."""
+        ...
+
+    def worked_off(self, number: int | None) -> None:
+        """All messages up to an arrival number have been worked off, and what came of them posted."""
+        ...
+
+    def settle(self) -> None:
+        """Acknowledge what is done with; to be called when publications were confirmed."""
+        ...
+
+    def keep_letters(self, refused: Sequence[tuple[Message, PayloadError]], now_ns: int) -> None:
+        """Keep messages that were refused."""
+        ...
+
+    async def flush(self) -> None:
+        """Secure and acknowledge what can be."""
+        ...
+
+    async def close(self, listened_ns: int | None) -> None:
+        """The process ends: keep what is needed to go on.
+
+        Args:
+            listened_ns: when the broker was last heard of, less what no call has been told yet of earlier deafness.
+        """
+        ...
+
+
+class AtMostOnce:
+    """See `Delivery`: nothing is kept."""
+
+    keeps = False
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self._recognizer = recognizer
+
+    async def recover(self) -> int | None:
+        """See `Delivery`."""
+        return None
+
+    async def run(self) -> None:
+        """See `Delivery`."""
+        await asyncio.Event().wait()
+
+    def connected(self, session: Session, *, mqtt_5: bool) -> None:
+        """See `Delivery`."""
+
+    def disconnected(self) -> None:
+        """See `Delivery`."""
+
+    async def room(self) -> None:
+        """See `Delivery`."""
+
+    def run_call(self, now_ns: int, deaf_ns: int, messages: list[Message]) -> tuple[Result, int]:
+        """See `Delivery`."""
+        if deaf_ns:
+            self._recognizer.excuse(deaf_ns)
+        return self._recognizer.process(messages, now_ns), 0
+
+    async def run_tick(self, now_ns: int, deaf_ns: int) -> tuple[Result, int]:
+        """See `Delivery`."""
+        return self.run_call(now_ns, deaf_ns, [])
+
+    def worked_off(self, number: int | None) -> None:
+        """See `Delivery`."""
+
+    def settle(self) -> None:
+        """See `Delivery`."""
+
+    def keep_letters(self, refused: Sequence[tuple[Message, PayloadError]], now_ns: int) -> None:
+        """See `Delivery`."""
+
+    async def flush(self) -> None:
+        """See `Delivery`."""
+
+    async def close(self, listened_ns: int | None) -> None:
+        """See `Delivery`."""
+
+
+class ExactlyOnce:
+    """See `Delivery`: what a message did is in the journal, and its events are out, before it is acknowledged.
+
+    State: which messages are still owed an acknowledgement, and the session, while there is one.
+    """
+
+    keeps = True
+
+    def __init__(
+        self, recognizer: Recognizer, store: StateStore, outbox: Outbox, metrics: Metrics, *, workers: int
+    ) -> None:
+        self._recognizer = recognizer
+        self._store = store
+        self._outbox = outbox
+        self._metrics = metrics
+        self._workers = workers
+        self._session: Session | None = None
+        self._resumable = False
+        #: Journal record and arrival number of what may be acknowledged once the record is done with.
+        self._owed: deque[tuple[int, int]] = deque()
+        self._acknowledged = 0
+        metrics.unacknowledged_messages.set_function(
+            lambda: self._owed[-1][1] - self._acknowledged if self._owed else 0
+        )
+
+    async def recover(self) -> int | None:
+        """See `Delivery`."""
+        recovered = self._store.recover(self._recognizer)
+        header = recovered.header
+        if header is None or recovered.of_other:
+            if header is not None:
+                for left in (*header.outbox, *header.farewell):
+                    self._outbox.post(0, Outgoing(left.topic, left.payload, left.retain))
+                for device, _ in (*header.liveness.alive, *header.liveness.silent):
+                    self._outbox.post(0, cleared(device))
+            self._take_snapshot(clock.now_ns())
+            return None
+        self._resumable = True
+        for left in header.outbox:
+            self._outbox.post(left.record, Outgoing(left.topic, left.payload, left.retain))
+        listened_ns, repeated = header.now_ns, 0
+        for record, call in self._store.replay(header):
+            self._outbox.forget_before(call.published)
+            self._outbox.post_events(record, self._run(call).events)
+            listened_ns, repeated = call.now_ns, repeated + 1
+            if repeated % _REPLAY_AT_A_TIME == 0:
+                await asyncio.sleep(0)
+        logger.info(
+            "went on with %d watches: %d calls repeated, %d publications to do",
+            len(self._recognizer.watches),
+            repeated,
+            len(self._outbox),
+        )
+        return listened_ns
+
+    async def run(self) -> None:
+        """See `Delivery`."""
+        await self._store.run(self.settle)
+
+    def connected(self, session: Session, *, mqtt_5: bool) -> None:
+        """See `Delivery`."""
+        self._session = session
+        # A broker that isn't told how many messages may be unacknowledged waits for each few of them.
+        self._store.gather_briefly(not mqtt_5)
+        if self._resumable and not session.resumed:
+            self._metrics.lost_sessions.inc()
+            logger.warning("the broker no longer has the session: what came since the last one is lost")
+        self._resumable = True
+
+    def disconnected(self) -> None:
+        """See `Delivery`."""
+        self._session = None
+
+    async def room(self) -> None:
+        """See `Delivery`."""
+        await self._store.room()
+
+    def run_call(self, now_ns: int, deaf_ns: int, messages: list[Message]) -> tuple[Result, int]:
+        """See `Delivery`."""
+        call, record = self._note(now_ns, deaf_ns, messages)
+        return self._run(call), record
+
+    async def run_tick(self, now_ns: int, deaf_ns: int) -> tuple[Result, int]:
+        """See `Delivery`."""
+        call, record = self._note(now_ns, deaf_ns, [])
+        await self._store.sync()
+        return self._run(call), record
+
+    def worked_off(self, number: int | None) -> None:
+        """See `Delivery`."""
+        if number is not None:
+            self._owed.append((self._store.next - 1, number))
+        self.settle()
+        if self._store.snapshot_due:
+            self._take_snapshot(clock.now_ns())
+
+    def settle(self) -> None:
+        """See `Delivery`."""
+        done = min(self._outbox.published_before(self._store.next), self._store.durable)
+        number = None
+        while self._owed and self._owed[0][0] < done:
+            number = self._owed.popleft()[1]
+        if number is not None:
+            self._acknowledged = number
+            if self._session is not None:
+                self._session.acknowledge_through(number)
+
+    def keep_letters(self, refused: Sequence[tuple[Message, PayloadError]], now_ns: int) -> None:
+        """See `Delivery`."""
+        self._metrics.dead_letters.inc(self._store.letters.add(refused, now_ns))
+
+    async def flush(self) -> None:
+        """See `Delivery`."""
+        await self._store.sync()
+        self.settle()
+
+    async def close(self, listened_ns: int | None) -> None:
+        """See `Delivery`."""
+        self._take_snapshot(listened_ns or clock.now_ns(), last=True)
+        await self._store.sync()
+
+    def _note(self, now_ns: int, deaf_ns: int, messages: list[Message]) -> tuple[Call, int]:
+        call = Call(now_ns, deaf_ns, self._outbox.published_before(self._store.next), messages)
+        return call, self._store.append(call)
+
+    def _run(self, call: Call) -> Result:
+        began_s = time.perf_counter()
+        if call.deaf_ns:
+            self._recognizer.excuse(call.deaf_ns)
+        result = self._recognizer.process(call.messages, call.now_ns)
+        self._store.worked(time.perf_counter() - began_s)
+        return result
+
+    def _take_snapshot(self, listened_ns: int, *, last: bool = False) -> None:
+        """Have the state written as it is.
+
+        Args:
+            listened_ns: when the broker was last heard of.
+            last: the process ends, so that another bundle's may find what would end every bout.
+        """
+        farewell = self._recognizer.closing("shutdown") if last else []
+        self._store.take_snapshot(
+            self._recognizer,
+            Header(
+                schema=SCHEMA,
+                model_digest=self._recognizer.bundle.digest,
+                workers=self._workers,
+                record=self._store.next,
+                now_ns=listened_ns,
+                liveness=self._recognizer.watches.export_liveness(),
+                outbox=[
+                    Unpublished(posted.record, posted.outgoing.topic, posted.outgoing.payload, posted.outgoing.retain)
+                    for posted in self._outbox
+                ],
+                farewell=[
+                    Unpublished(0, topics.output(event.device, "event"), encode_event(event), retain=False)
+                    for event in farewell
+                ],
+            ),
+        )
