@@ -89,6 +89,10 @@ class Delivery(Protocol):
         """Acknowledge what is done with; to be called when publications were confirmed."""
         ...
 
+    async def settled(self) -> None:
+        """Return once nothing is owed an acknowledgement."""
+        ...
+
     def keep_letters(self, refused: Sequence[tuple[Message, PayloadError]], now_ns: int) -> None:
         """Keep messages that were refused."""
         ...
@@ -147,6 +151,9 @@ class AtMostOnce:
     def settle(self) -> None:
         """See `Delivery`."""
 
+    async def settled(self) -> None:
+        """See `Delivery`."""
+
     def keep_letters(self, refused: Sequence[tuple[Message, PayloadError]], now_ns: int) -> None:
         """See `Delivery`."""
 
@@ -178,6 +185,8 @@ class ExactlyOnce:
         #: Journal record and arrival number of what may be acknowledged once the record is done with.
         self._owed: deque[tuple[int, int]] = deque()
         self._acknowledged = 0
+        self._nothing_owed = asyncio.Event()
+        self._nothing_owed.set()
         metrics.unacknowledged_messages.set_function(
             lambda: self._owed[-1][1] - self._acknowledged if self._owed else 0
         )
@@ -249,6 +258,7 @@ class ExactlyOnce:
         """See `Delivery`."""
         if number is not None:
             self._owed.append((self._store.next - 1, number))
+            self._nothing_owed.clear()
         self.settle()
         if self._store.snapshot_due:
             self._take_snapshot(clock.now_ns())
@@ -263,6 +273,12 @@ class ExactlyOnce:
             self._acknowledged = number
             if self._session is not None:
                 self._session.acknowledge_through(number)
+        if not self._owed:
+            self._nothing_owed.set()
+
+    async def settled(self) -> None:
+        """See `Delivery`."""
+        await self._nothing_owed.wait()
 
     def keep_letters(self, refused: Sequence[tuple[Message, PayloadError]], now_ns: int) -> None:
         """See `Delivery`."""

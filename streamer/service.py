@@ -135,7 +135,7 @@ class Service:
         self._session: Session | None = None
         self._sessions = 0
         self._left_behind = 0
-        self._fetch_left = asyncio.Event()
+        self._left = asyncio.Event()
         self._stopping = False
         #: When the broker was last heard of, and time without hearing of it that no call has been told yet.
         self._listened_ns: int | None = None
@@ -203,7 +203,7 @@ class Service:
                 self._delivery.disconnected()
                 # The next session brings them first.
                 self._left_behind = 0
-                self._fetch_left.clear()
+                self._left.clear()
         self._unready = "stopped"
         self._metrics.connected.set(0)
         if not self._delivery.keeps:
@@ -268,10 +268,15 @@ class Service:
     async def _watch_for_left(self) -> NoReturn:
         """End the session once there is room for what was left with the broker.
 
+        Not before all that was taken is acknowledged: the next session would bring that again, ahead of what was left,
+        and so might the one after it, for ever.
+
         Raises:
             SessionError: so that another session is begun.
         """
-        await self._fetch_left.wait()
+        await self._left.wait()
+        await self._ingress.emptied()
+        await self._delivery.settled()
         raise _LeftBehindError(f"{self._left_behind} messages were left with the broker; fetching them again")
 
     async def _say_farewell(self, session: Session) -> None:
@@ -327,6 +332,7 @@ class Service:
         behind = self._left_behind or (self._stopping and self._delivery.keeps)
         if (arrival.qos and behind) or not self._ingress.put(arrival):
             self._left_behind += 1
+            self._left.set()
             self._metrics.left_messages.inc()
 
     def _refuse_size(self, message: Message, arrival: Arrival) -> None:
@@ -365,8 +371,6 @@ class Service:
             called_s = time.monotonic()
             async with self._turn:
                 self._process(self._ingress.take(_MOST_MESSAGES, most_bytes=_MOST_BYTES))
-            if self._left_behind and not len(self._ingress):
-                self._fetch_left.set()
 
     async def _keep_time(self) -> NoReturn:
         """Have the recognizer know of time in which nothing was heard of a watch, once the broker says so too."""
@@ -374,7 +378,8 @@ class Service:
         while True:
             await asyncio.sleep(_TICK_S)
             now_ns = clock.now_ns()
-            if self._session is None or not watches.is_due(now_ns - self._deaf_ns):
+            # What was left with the broker may be of a watch that seems silent.
+            if self._session is None or self._left_behind or not watches.is_due(now_ns - self._deaf_ns):
                 continue
             with suppress(SessionError):
                 # The line may be cut, or messages be on their way: those come before the broker's answer.
@@ -382,7 +387,7 @@ class Service:
                 self._listened_ns = now_ns
                 await self._ingress.emptied()
                 async with self._turn:
-                    if watches.is_due(now_ns - self._deaf_ns):
+                    if not self._left_behind and watches.is_due(now_ns - self._deaf_ns):
                         self._clock.start()
                         self._hand_on(*await self._delivery.run_tick(now_ns, self._take_deaf_ns()))
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,7 +157,7 @@ class World:
         self._link_whole = True
         self._up_by_s = 0.0
         self._marked = False
-        self._awaited: set[str] = set()
+        self.awaited: set[str] = set()
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -271,12 +272,16 @@ class World:
         if not self.until(condition, within_s=within_s):
             raise TimeoutError(f"{what}: not within {within_s} s")
 
+    def expect(self, ids: AbstractSet[str]) -> None:
+        """Set what is `awaited`: those of the events that have not come yet."""
+        self.awaited = set(ids - self.collected.first.keys())
+
     def conclude(self, oracle: Mapping[str, ActivityEvent], *, within_s: float = 25.0) -> Verdict:
         """Wait for what is missing, stop the service, read what is left, and compare."""
         if not self.until(lambda: self.played, within_s=within_s):
             self.problems.append(f"{self.watches.unacknowledged} messages that the broker did not confirm")
-        self._awaited = oracle.keys() - self.collected.first.keys()
-        self.until(lambda: not self._awaited, within_s=within_s)
+        self.expect(oracle.keys())
+        self.until(lambda: not self.awaited, within_s=within_s)
         if not self.down:
             self.down = True
             with suppress(ProcessLookupError):
@@ -297,7 +302,7 @@ class World:
             self._marked = True
             return
         event = msgspec.json.decode(payload, type=ActivityEvent)
-        self._awaited.discard(event.id)
+        self.awaited.discard(event.id)
         if event.type not in COUNTED or not self.collected.add(event):
             return
         self._up_by_s = 0.0

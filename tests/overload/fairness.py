@@ -45,8 +45,9 @@ class Fairness:
         )
         return (
             f"alone p50 {self.alone.latency_p50_ms:.2f} ms, p99 {self.alone.latency_p99_ms:.2f} ms; "
-            f"flooded p50 {p50} ms, p99 {p99} ms, ratio {ratio}; lost {self.alone.lost} and {self.flooded.lost} of "
-            f"{self.flooded.expected} events; {self.flood_messages:.0f} messages of the flood; {self.dropped:.0f} dropped, {self.left:.0f} left"
+            f"flooded p50 {p50} ms, p99 {p99} ms, ratio {ratio}; "
+            f"lost {self.alone.lost} and {self.flooded.lost} of {self.flooded.expected} events; "
+            f"{self.flood_messages:.0f} messages of the flood; {self.dropped:.0f} dropped, {self.left:.0f} left"
         )
 
 
