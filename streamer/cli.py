@@ -42,6 +42,11 @@ def _run(ctx: typer.Context, config: Path | None, **options: Any) -> None:
             )
         return
     settings = load_settings(given, file=config)
+    from streamer.mqtt.tls import tls_context
+
+    # What can be told at once is told before the model is loaded.
+    settings.password()
+    tls_context(tls=settings.tls, ca=settings.tls_ca, certificate=settings.tls_cert, key=settings.tls_key)
     if settings.workers > 1:
         from streamer.workers import run_workers
 

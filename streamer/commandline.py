@@ -55,7 +55,7 @@ def _usage(error: Exception, arguments: Sequence[str]) -> str:
             for theirs, ours in (("Input should be a ", "expected a "), ("Input should be ", "expected a number ")):
                 reason = reason.replace(theirs, ours)
             return f"{name} is {value!r}; {reason}"
-    return text.rstrip(".")
+    return text.removeprefix("Invalid value: ").rstrip(".")
 
 
 def _value_of(name: str, arguments: Sequence[str]) -> str | None:

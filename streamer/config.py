@@ -148,8 +148,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ConfigError(f"password_file and {PASSWORD_VARIABLE} are both set; expected one of them")
         try:
             return Path(self.password_file).read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"password_file {self.password_file}: cannot be read ({error})") from error
+        except OSError as error:
+            raise ConfigError(f"password_file {self.password_file}: cannot be read ({error.strerror})") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"password_file {self.password_file}: is no UTF-8 text") from error
 
 
 def load_settings(
