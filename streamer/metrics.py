@@ -81,6 +81,7 @@ class Metrics:
 
         self.late_readings = Counter("har_late_readings", "Readings too late for their place", registry=registry)
         self.duplicate_readings = Counter("har_duplicate_readings", "Readings for a taken place", registry=registry)
+        self.clock_jumps = Counter("har_clock_jumps", "Watches whose clock went back", registry=registry)
         self.interpolated_samples = Counter(
             "har_interpolated_samples", "Grid samples interpolated across a hole", registry=registry
         )
@@ -165,6 +166,7 @@ class Metrics:
         for reason, n in counts.rejects.items():
             self.rejects[reason].inc(n)
         self.late_readings.inc(counts.late)
+        self.clock_jumps.inc(counts.clock_jumps)
         self.duplicate_readings.inc(counts.duplicate)
         self.interpolated_samples.inc(counts.bridged)
         self.gaps.inc(counts.gaps)

@@ -20,9 +20,9 @@ from streamer.bundle import ModelBundle
 from streamer.classifier import Classifier
 from streamer.errors import ConfigError, PayloadError, RejectReason
 from streamer.imu import ImuBatch
-from streamer.preprocessing.intake import SENSOR_SKEW_NS
 from streamer.preprocessing.pipeline import Preprocessor, Step, Windows, join_windows
 from streamer.preprocessing.slots import Slots, SlotState
+from streamer.preprocessing.timelines import SENSOR_SKEW_NS
 from streamer.results import Counts, Result
 from streamer.tracking import ActivityTracker
 from streamer.watch_state import Piece, WatchNotes, decode_state, encode_state
@@ -214,6 +214,7 @@ class Recognizer:
         # A round holds at most one batch per watch; a watch's next message joins it where that changes nothing.
         rounds: list[dict[int, list[ImuBatch]]] = []
         last_round: dict[int, int] = {}
+        newest_ns: dict[int, list[int]] = {}
         for arrived in batches:
             slot = self.watches.heard(arrived.device_id, now_ns)
             ready = [arrived]
@@ -228,13 +229,12 @@ class Recognizer:
                         continue
                     # The watch that makes room may still have messages in this call.
                     self._run(rounds, result)
-                    rounds, last_round = [], {}
+                    rounds, last_round, newest_ns = [], {}, {}
                     self._evict(silent, "capacity", result)
                 slot = self._new_slot(arrived.device_id, now_ns)
-                self._notes.first_ns[slot] = held[0].t_ns[0]
                 ready = held
             for batch in ready:
-                self._count(slot, batch, result.counts)
+                self._count(slot, batch, newest_ns, result.counts)
                 number = last_round.get(slot)
                 if number is not None and _alike(rounds[number][slot][-1], batch):
                     rounds[number][slot].append(batch)
@@ -254,15 +254,33 @@ class Recognizer:
         for _ in range(messages):
             result.counts.reject(error)
 
-    def _count(self, slot: int, batch: ImuBatch, counts: Counts) -> None:
+    def _count(self, slot: int, batch: ImuBatch, newest_ns: dict[int, list[int]], counts: Counts) -> None:
         counts.messages += 1
         counts.readings += len(batch)
-        if batch.seq is not None:
+        if batch.seq is not None and self._is_new(slot, batch, batch.seq, newest_ns):
             expected = int(self._notes.seq[slot]) + 1
             # A longer jump is a counter that started anew, not a million lost messages.
             if expected > 0 and 0 < batch.seq - expected < _LONGEST_LOSS:
                 counts.missing_messages += batch.seq - expected
             self._notes.seq[slot] = batch.seq
+
+    def _is_new(self, slot: int, batch: ImuBatch, seq: int, newest_ns: dict[int, list[int]]) -> bool:
+        """Whether a message has readings later than those before it: one that is delivered again counts for nothing.
+
+        Notes the newest times of the call's messages, by slot and sensor, in `newest_ns`.
+        """
+        newest = newest_ns.get(slot)
+        if newest is None:
+            newest = newest_ns[slot] = self._preprocessor.intake.timelines.newest_ns[slot].tolist()
+        sensors = [i for i, values in enumerate((batch.acc, batch.gyro)[: len(newest)]) if values is not None]
+        if not sensors:
+            # Of a sensor that the windows are not made of; nothing but the counter tells.
+            return seq > int(self._notes.seq[slot])
+        last_ns = int(batch.t_ns[-1])
+        later = [i for i in sensors if last_ns > newest[i]]
+        for i in later:
+            newest[i] = last_ns
+        return bool(later)
 
     def _run(self, rounds: Sequence[dict[int, list[ImuBatch]]], result: Result) -> None:
         work: list[_Work] = []
@@ -302,8 +320,11 @@ class Recognizer:
             if item.slow is not None:
                 for slot, start_ns in zip(item.slow.slots.tolist(), item.slow.start_ns.tolist(), strict=True):
                     self._unfit(slot, "feed_rate", start_ns, start_ns + self.bundle.spec.window_ns, result)
-            for slot in item.missing:
-                onset_ns = self._bouts.latest_end_ns(slot, default=int(self._notes.first_ns[slot]))
+            for slot, since_ns in item.missing:
+                # The latest window's end may lie before a pause, or ahead of a clock that was set back.
+                onset_ns = self._bouts.latest_end_ns(slot, default=since_ns)
+                if not since_ns <= onset_ns <= int(self._preprocessor.intake.timelines.newest_ns[slot].max()):
+                    onset_ns = since_ns
                 self._unfit(slot, "sensor_missing", onset_ns, onset_ns + SENSOR_SKEW_NS, result)
             for slot, gap_ns in zip(item.closed.tolist(), item.gap_ns.tolist(), strict=True):
                 result.events += self._bouts.end_at_gap(slot, gap_ns)
@@ -358,7 +379,7 @@ class Recognizer:
 
     def _take_counts(self, counts: Counts) -> None:
         dropped, aligned = self._preprocessor.intake.take_counts(), self._preprocessor.aligner.take_counts()
-        counts.late, counts.duplicate = dropped.late, dropped.duplicate
+        counts.late, counts.duplicate, counts.clock_jumps = dropped.late, dropped.duplicate, dropped.clock_jumps
         counts.bridged, counts.gaps = aligned.bridged, aligned.gaps
         pushed_out = self.watches.take_pushed_out()
         if pushed_out:
@@ -380,14 +401,14 @@ class _Work:
         windows: to classify.
         slow: windows of feeds too slow for the model.
         closed, gap_ns: slots whose segment ended, and the hole that ended it.
-        missing: slots that lack a sensor.
+        missing: slots that lack a sensor, and since when their other readings have come without a pause.
     """
 
     windows: Windows | None = None
     slow: Windows | None = None
     closed: NDArray[np.int64] = field(default_factory=lambda: _NO_SLOTS)
     gap_ns: NDArray[np.int64] = field(default_factory=lambda: _NO_SLOTS)
-    missing: Sequence[int] = ()
+    missing: Sequence[tuple[int, int]] = ()
 
 
 def _layout(stages: Mapping[str, SlotState]) -> dict[str, dict[str, tuple[np.dtype[Any], tuple[int, ...]]]]:

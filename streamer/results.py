@@ -17,7 +17,9 @@ class Counts:
     Attributes:
         messages, readings: accepted.
         rejects: refused messages by reason.
-        late, duplicate: readings dropped by their time; bridged: grid samples interpolated across a hole.
+        late, duplicate: readings dropped by their time.
+        clock_jumps: watches whose clock went back.
+        bridged: grid samples interpolated across a hole.
         gaps: segments that ended at a hole too long to bridge.
         missing_messages: jumps of the senders' message counters.
         windows: classified.
@@ -31,6 +33,7 @@ class Counts:
     rejects: Counter[RejectReason] = field(default_factory=Counter)
     late: int = 0
     duplicate: int = 0
+    clock_jumps: int = 0
     bridged: int = 0
     gaps: int = 0
     missing_messages: int = 0

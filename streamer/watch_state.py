@@ -112,20 +112,18 @@ def _named(devices: Sequence[str]) -> str:
 class WatchNotes(Slots):
     """What belongs to a watch and to no other stage.
 
-    State: the last message counter, the first reading's time, and why the watch is unfit for the model.
+    State: the last message counter, and why the watch is unfit for the model.
     """
 
-    ARRAYS = ("seq", "first_ns", "unfit")
+    ARRAYS = ("seq", "unfit")
     REASONS: Final[tuple[Reason, ...]] = ("sensor_missing", "feed_rate")
     FIT: Final = -1
 
     def __init__(self, capacity: int) -> None:
         self.seq = np.full(capacity, -1, np.int64)
-        self.first_ns = np.zeros(capacity, np.int64)
         self.unfit = np.full(capacity, self.FIT, np.int64)
 
     def reset(self, slot: int) -> None:
         """Forget a slot."""
         self.seq[slot] = -1
-        self.first_ns[slot] = 0
         self.unfit[slot] = self.FIT

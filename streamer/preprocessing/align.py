@@ -20,11 +20,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.preprocessing.intake import SENSOR_SKEW_NS, Intake, waited_ns
+from streamer.preprocessing.intake import Intake
 from streamer.preprocessing.interpolation import interpolate
 from streamer.preprocessing.lanes import Lanes
 from streamer.preprocessing.slots import Slots
 from streamer.preprocessing.spec import PreprocessingSpec
+from streamer.preprocessing.timelines import SENSOR_SKEW_NS
 
 #: Readings from which a feed's rate is taken when it declares none.
 RATE_READINGS: Final = 16
@@ -124,6 +125,24 @@ class Aligner(Slots):
                 return
             rows = rows[again]
             lanes = self._intake.carried(rows)
+
+    def close(self, slot: int, gap_ns: int) -> GridChunk:
+        """End a slot's segment, if there is one, for the readings' times break off by `gap_ns`."""
+        closed = np.array([slot] if self.factor[slot] else [], np.int64)
+        self.factor[slot] = 0
+        self._counts.gaps += len(closed)
+        none = np.empty(0, np.int64)
+        return GridChunk(
+            slots=none,
+            opened=np.empty(0, np.bool_),
+            factor=none,
+            first=none,
+            counts=none,
+            samples=np.empty((0, 3 * len(self._sensors))),
+            hole_ns=none,
+            closed=closed,
+            gap_ns=np.full(len(closed), gap_ns, np.int64),
+        )
 
     def _runs(self, lanes: Lanes) -> tuple[Int64, NDArray[np.bool_]]:
         """End of each lane's first run, and whether a gap ended it."""
@@ -292,11 +311,12 @@ class Aligner(Slots):
     def _drop_stalled(self, rows: Int64, lanes: Lanes, start: Int64, of: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Drop what has waited too long for the other sensor; True for rows of `of` where one is that far behind."""
         width = len(self._sensors)
-        newest = self._intake.newest_ns[rows]
+        newest = self._intake.timelines.newest_ns[rows]
         stalled = np.zeros(len(rows), np.bool_)
         for i in np.flatnonzero(of & (newest.max(axis=1) - newest.min(axis=1) > SENSOR_SKEW_NS)).tolist():
             ahead = i * width + int(newest[i].argmax())
-            stalled[i] = waited_ns(lanes.times[start[ahead] : lanes.end[ahead]], newest[i]) > SENSOR_SKEW_NS
+            kept = lanes.times[start[ahead] : lanes.end[ahead]]
+            stalled[i] = self._intake.waited_ns(int(rows[i]), kept) > SENSOR_SKEW_NS
             if not stalled[i]:
                 continue
             oldest = int(newest[i].max()) - SENSOR_SKEW_NS

@@ -5,11 +5,14 @@ newest time minus the allowed lateness, passes it; what comes later than that is
 
     lateness = 2      arrival   1  2  4  3  6  5  3
                       released     -  1  2  3  4  4      (watermark 4: up to 4, and the last 3 is too late)
+
+Readings that go on in order, nearly all there are, are taken together; the others one by one (see `timelines`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.imu import ImuBatch
-from streamer.preprocessing.lanes import NO_TIMES, NO_VALUES, Lanes, lay
+from streamer.preprocessing.lanes import Lanes, Readings, lay
 from streamer.preprocessing.slots import Slots, SlotState
-from streamer.preprocessing.spec import Sensor
+from streamer.preprocessing.spec import PreprocessingSpec
+from streamer.preprocessing.timelines import NEVER, SENSOR_SKEW_NS, Timeline, Timelines, take
 
-NEVER: Final = -(2**62)
-#: A sensor this far behind its sibling is taken as absent; what waits for it is dropped, so that it stays bounded.
-SENSOR_SKEW_NS: Final = 10_000_000_000
+#: Readings from elsewhere move a watch's time once they last this long: longer than a message of a second.
+LEAP_NS: Final = 1_000_000_000
 
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
@@ -31,68 +34,86 @@ Float64 = NDArray[np.float64]
 
 @dataclass(slots=True)
 class IntakeCounts:
-    """Readings dropped since the counts were last taken; one of both sensors counts once."""
+    """What happened since the counts were last taken.
+
+    Attributes:
+        late, duplicate: readings dropped; one of both sensors counts once.
+        clock_jumps: watches whose clock went back.
+    """
 
     late: int = 0
     duplicate: int = 0
+    clock_jumps: int = 0
 
 
 class Intake(Slots):
     """The readings that later samples still need, in order, for many watches.
 
-    State: per lane the newest time, the watermark and the readings; per slot the rate its sender declares, and since
-    when and until when it has sent nothing but readings of a sensor that the windows are not made of.
+    State: per lane the readings that are needed, and those of which nobody knows yet whether the clock was set; per
+    slot the rate its sender declares, and since when and until when it has sent nothing but readings of a sensor that
+    the windows are not made of. Times are in `timelines`, a stage of its own.
     """
 
-    ARRAYS = ("declared_hz", "newest_ns", "watermark_ns", "useless_ns")
+    ARRAYS = ("declared_hz", "useless_ns")
 
-    def __init__(self, sensors: Sequence[Sensor], *, capacity: int, lateness_ns: int) -> None:
-        self._sensors = tuple(sensors)
+    def __init__(self, spec: PreprocessingSpec, *, capacity: int, lateness_ns: int) -> None:
+        self._spec = spec
+        self._sensors = spec.sensors
         self._lateness_ns = lateness_ns
         self._counts = IntakeCounts()
+        lanes = capacity * len(self._sensors)
+        self.timelines = Timelines(
+            len(self._sensors),
+            capacity=capacity,
+            lateness_ns=lateness_ns,
+            bridge_ns=spec.max_gap_ns,
+            # In time for the first window behind a pause.
+            leap_ns=min(LEAP_NS, spec.window_ns - 2 * spec.period_ns),
+        )
         self.declared_hz = np.zeros(capacity, np.float64)
-        self.newest_ns = np.full((capacity, len(sensors)), NEVER, np.int64)
-        self.watermark_ns = np.full((capacity, len(sensors)), NEVER, np.int64)
         self.useless_ns = np.full((capacity, 2), NEVER, np.int64)
-        self._times: list[Int64] = [NO_TIMES] * (capacity * len(sensors))
-        self._values: list[Float64] = [NO_VALUES] * (capacity * len(sensors))
+        self._needed = Readings(lanes)
+        self._held = Readings(lanes)
+        #: Slots with readings astray; their next ones are looked at one by one.
+        self._astray: set[int] = set()
+        #: Slots whose clock went back, with what is left of their batches, and the time it is now.
+        self._turned: dict[int, tuple[ImuBatch, int]] = {}
 
     def grow(self, capacity: int) -> None:
         """Make room for `capacity` slots."""
-        more = (capacity - len(self.declared_hz)) * len(self._sensors)
         super().grow(capacity)
-        self._times += [NO_TIMES] * more
-        self._values += [NO_VALUES] * more
+        for readings in (self._needed, self._held):
+            readings.grow(capacity * len(self._sensors))
 
     def export_rows(self, rows: Int64) -> SlotState:
-        """A copy of some slots' rows and of the readings they still need, laid end to end with their numbers."""
+        """A copy of some slots' rows and of their readings, laid end to end with their numbers."""
         state = super().export_rows(rows)
         for number, sensor in enumerate(self._sensors):
-            lanes = [slot * len(self._sensors) + number for slot in rows.tolist()]
-            times = [self._times[lane] for lane in lanes]
-            state[f"{sensor}_lengths"] = np.array([len(t) for t in times], np.int64)
-            state[f"{sensor}_times"] = np.concatenate([NO_TIMES, *times])
-            state[f"{sensor}_values"] = np.concatenate([NO_VALUES, *(self._values[lane] for lane in lanes)])
+            lanes = (rows * len(self._sensors) + number).tolist()
+            for kind, readings in ((sensor, self._needed), (f"{sensor}_held", self._held)):
+                lengths, times, values = readings.export(lanes)
+                state |= {f"{kind}_lengths": lengths, f"{kind}_times": times, f"{kind}_values": values}
         return state
 
     def import_rows(self, rows: Int64, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Put what `export_rows` gave into as many slots."""
         super().import_rows(rows, state)
         for number, sensor in enumerate(self._sensors):
-            # The last piece, behind the last end, is empty: no slots give no pieces.
-            ends = np.cumsum(state[f"{sensor}_lengths"].astype(np.int64))
-            times = np.split(state[f"{sensor}_times"].astype(np.int64), ends)[:-1]
-            values = np.split(state[f"{sensor}_values"].astype(np.float64), ends)[:-1]
-            for slot, slot_times, slot_values in zip(rows.tolist(), times, values, strict=True):
-                lane = slot * len(self._sensors) + number
-                self._times[lane], self._values[lane] = slot_times.copy(), slot_values.copy()
+            lanes = (rows * len(self._sensors) + number).tolist()
+            for kind, readings in ((sensor, self._needed), (f"{sensor}_held", self._held)):
+                lengths, times = (state[f"{kind}_{part}"].astype(np.int64) for part in ("lengths", "times"))
+                readings.import_(lanes, lengths, times, state[f"{kind}_values"].astype(np.float64))
+        # Each of them may have readings astray: to look at them one by one is right in any case.
+        self._astray.update(rows.tolist())
 
     def reset(self, slot: int) -> None:
         """Forget a slot's readings."""
         self.declared_hz[slot] = 0
-        self.newest_ns[slot] = self.watermark_ns[slot] = self.useless_ns[slot] = NEVER
+        self.useless_ns[slot] = NEVER
         for lane in self._lanes_of(slot):
-            self._times[lane], self._values[lane] = NO_TIMES, NO_VALUES
+            self._needed.clear(lane)
+            self._held.clear(lane)
+        self._astray.discard(slot)
 
     def take_counts(self) -> IntakeCounts:
         """The counts since the last call of this."""
@@ -100,47 +121,76 @@ class Intake(Slots):
         return counts
 
     def push(self, slots: Sequence[int], batches: Sequence[ImuBatch]) -> Lanes:
-        """Lanes of distinct slots with one batch added to each, in order and released as far as may be."""
+        """Lanes of distinct slots with one batch added to each, in order and released as far as may be.
+
+        Where a slot's clock went back, the lanes end before that; `take_turned` gives the rest of its batch.
+        """
         width = len(self._sensors)
         times: list[Int64] = []
         values: list[Float64] = []
         lengths: list[int] = []
+        odd: set[int] = self._astray.intersection(slots) if self._astray else set()
         for slot, batch in zip(slots, batches, strict=True):
             if batch.rate_hz is not None:
                 self.declared_hz[slot] = batch.rate_hz
             self._note_useless(slot, batch)
             lane = slot * width
             for readings in (batch.acc, batch.gyro)[:width]:
-                carried = self._times[lane]
-                times.append(carried)
-                values.append(self._values[lane])
+                needed = self._needed.times[lane]
+                times.append(needed)
+                values.append(self._needed.values[lane])
                 if readings is None:
-                    lengths.append(len(carried))
+                    lengths.append(len(needed))
                 else:
+                    if not len(needed):
+                        odd.add(slot)
                     times.append(batch.t_ns)
                     values.append(readings)
-                    lengths.append(len(carried) + len(readings))
+                    lengths.append(len(needed) + len(readings))
                 lane += 1
         rows = np.asarray(slots, np.int64)
         lanes = lay(times, values, lengths)
         steps = np.diff(lanes.times)
+        # Seen as unsigned, a step back is a huge one: one pass tests both ends.
+        disorder = (steps - 1).view(np.uint64) >= self.timelines.bridge_ns
+        # From one lane to the next anything may be.
         inner = lanes.end[:-1] - 1
-        steps[inner[(inner >= 0) & (inner < len(steps))]] = 1
-        if len(steps) and int(steps.min()) <= 0:
-            lanes = self._put_in_order(rows, batches, lanes)
+        disorder[inner[(inner >= 0) & (inner < len(steps))]] = False
+        if disorder.any():
+            lane_of = np.searchsorted(lanes.end, np.flatnonzero(disorder), side="right")
+            odd.update(rows[lane_of // width].tolist())
+        if odd:
+            lanes = self._put_in_order(rows, batches, lanes, odd)
         self._release(rows, lanes, self._lateness_ns)
         return lanes
+
+    def take_turned(self) -> dict[int, tuple[ImuBatch, int]]:
+        """Slots whose clock went back in the latest `push`, with what is left of their batches and the time it is now.
+
+        Each is to be brought to its end, then turned by `turn_back`, then pushed again with what is left.
+        """
+        turned, self._turned = self._turned, {}
+        return turned
+
+    def turn_back(self, slot: int, at_ns: int) -> int:
+        """Let a slot's readings begin anew at a time; how far its clock went back, ns."""
+        self._counts.clock_jumps += 1
+        sensors, step_ns = self.timelines.go_back(slot, at_ns)
+        for sensor in sensors:
+            self._needed.clear(slot * len(self._sensors) + sensor)
+        self.useless_ns[slot] = NEVER
+        return step_ns
 
     def flush(self, slots: Sequence[int]) -> Lanes:
         """Lanes of slots that have gone quiet or ended: what lateness still held back is released."""
         rows = np.asarray(slots, np.int64)
-        lanes = self._lay_carried(rows)
+        lanes = self._lay_needed(rows)
         self._release(rows, lanes, 0)
         return lanes
 
     def carried(self, rows: Int64) -> Lanes:
         """Lanes of slots as they are, released as far as they were."""
-        lanes = self._lay_carried(rows)
+        lanes = self._lay_needed(rows)
         self._mark_released(rows, lanes)
         return lanes
 
@@ -150,101 +200,129 @@ class Intake(Slots):
         bounds = zip(start.tolist(), lanes.end.tolist(), strict=True)
         numbers = [slot * width + sensor for slot in rows.tolist() for sensor in range(width)]
         for number, (first, end) in zip(numbers, bounds, strict=True):
-            self._times[number] = lanes.times[first:end].copy()
-            self._values[number] = lanes.values[first:end].copy()
+            self._needed.put(number, lanes.times[first:end], lanes.values[first:end])
 
-    def missing_sensor(self, slots: Sequence[int]) -> list[int]:
-        """The slots in which a sensor has been wanting for longer than SENSOR_SKEW_NS."""
+    def missing_sensor(self, slots: Sequence[int]) -> list[tuple[int, int]]:
+        """The slots in which a sensor has been wanting for longer than SENSOR_SKEW_NS, each with the time since when
+        the other readings have come without a pause.
+        """
         rows = np.asarray(slots, np.int64)
-        newest = self.newest_ns[rows]
+        newest = self.timelines.newest_ns[rows]
         behind = newest.max(axis=1, initial=NEVER) - newest.min(axis=1) > SENSOR_SKEW_NS
         useless = self.useless_ns[rows, 1] - self.useless_ns[rows, 0] > SENSOR_SKEW_NS
-        return [
-            slots[i]
-            for i in np.flatnonzero(behind | useless).tolist()
-            if useless[i] or self._waited_ns(slots[i]) > SENSOR_SKEW_NS
-        ]
+        missing = []
+        for i in np.flatnonzero(behind | useless).tolist():
+            slot = slots[i]
+            sensor = int(newest[i].argmax())
+            if useless[i]:
+                missing.append((slot, int(self.useless_ns[slot, 0])))
+            elif self.waited_ns(slot, self._needed.times[slot * len(self._sensors) + sensor]) > SENSOR_SKEW_NS:
+                missing.append((slot, int(self.timelines.began_ns[slot, sensor])))
+        return missing
+
+    def waited_ns(self, slot: int, times: Int64) -> int:
+        """How long the sensor that is ahead has waited for its sibling: the time of its readings after the sibling's
+        newest, pauses left out.
+
+        So a watch which pauses isn't taken for one that lost a sensor when it goes on.
+
+        Args:
+            slot: of which watch.
+            times: (n,) int64, readings kept of the sensor that is ahead.
+        """
+        since = np.searchsorted(times, self.timelines.newest_ns[slot].min(), side="right")
+        return int(np.minimum(np.diff(times[since:]), self.timelines.bridge_ns).sum())
 
     def _note_useless(self, slot: int, batch: ImuBatch) -> None:
         if batch.acc is not None or "gyro" in self._sensors:
             self.useless_ns[slot] = NEVER
-        else:
-            first_ns, newest_ns = self.useless_ns[slot].tolist()
-            oldest_ns = int(batch.t_ns.min())
-            self.useless_ns[slot, 0] = oldest_ns if first_ns == NEVER else min(first_ns, oldest_ns)
-            self.useless_ns[slot, 1] = max(newest_ns, int(batch.t_ns.max()))
-
-    def _waited_ns(self, slot: int) -> int:
-        newest = self.newest_ns[slot]
-        return waited_ns(self._times[self._lanes_of(slot)[int(newest.argmax())]], newest)
+            return
+        first_ns, newest_ns = self.useless_ns[slot].tolist()
+        t_ns = batch.t_ns
+        before = int(t_ns[0]) if first_ns == NEVER else newest_ns
+        # A pause, or a clock that was set, is no time without the other sensor.
+        leaps = np.flatnonzero(np.abs(np.diff(t_ns, prepend=before)) > self.timelines.bridge_ns)
+        if len(leaps) or first_ns == NEVER:
+            t_ns = t_ns[leaps[-1] :] if len(leaps) else t_ns
+            first_ns = newest_ns = int(t_ns[0])
+        self.useless_ns[slot] = min(first_ns, int(t_ns.min())), max(newest_ns, int(t_ns.max()))
 
     def _lanes_of(self, slot: int) -> range:
         width = len(self._sensors)
         return range(slot * width, (slot + 1) * width)
 
-    def _lay_carried(self, rows: Int64) -> Lanes:
+    def _lay_needed(self, rows: Int64) -> Lanes:
         lanes = [lane for slot in rows.tolist() for lane in self._lanes_of(slot)]
-        times = [self._times[lane] for lane in lanes]
-        return lay(times, [self._values[lane] for lane in lanes], [len(t) for t in times])
+        times = [self._needed.times[lane] for lane in lanes]
+        return lay(times, [self._needed.values[lane] for lane in lanes], [len(t) for t in times])
 
-    def _put_in_order(self, rows: Int64, batches: Sequence[ImuBatch], lanes: Lanes) -> Lanes:
-        """Sort each disordered lane, dropping and counting readings that come late or twice."""
+    def _put_in_order(self, rows: Int64, batches: Sequence[ImuBatch], lanes: Lanes, odd: AbstractSet[int]) -> Lanes:
+        """The lanes anew, those of odd slots with their readings taken one by one."""
         width = len(self._sensors)
         times: list[Int64] = []
         values: list[Float64] = []
+        bounds = list(zip(lanes.start.tolist(), lanes.end.tolist(), strict=True))
         for i, (slot, batch) in enumerate(zip(rows.tolist(), batches, strict=True)):
-            late = duplicate = 0
-            for sensor, readings in enumerate((batch.acc, batch.gyro)[:width]):
-                lane = i * width + sensor
-                t = lanes.times[lanes.start[lane] : lanes.end[lane]]
-                v = lanes.values[lanes.start[lane] : lanes.end[lane]]
-                if readings is not None and len(t) > 1 and int(np.diff(t).min()) <= 0:
-                    kept, counts = self._merge(slot, sensor, t, len(batch))
-                    t, v = t[kept], v[kept]
-                    late, duplicate = max(late, counts.late), max(duplicate, counts.duplicate)
-                times.append(t)
-                values.append(v)
-            self._counts.late += late
-            self._counts.duplicate += duplicate
+            if slot in odd:
+                for t, v in self._take_singly(slot, batch):
+                    times.append(t)
+                    values.append(v)
+            else:
+                for start, end in bounds[i * width : (i + 1) * width]:
+                    times.append(lanes.times[start:end])
+                    values.append(lanes.values[start:end])
         return lay(times, values, [len(t) for t in times])
 
-    def _merge(self, slot: int, sensor: int, t: Int64, fresh: int) -> tuple[NDArray[np.intp], IntakeCounts]:
-        """Which of a lane's readings stay, in order of time, and how many of the `fresh` ones at its end do not."""
-        carried = len(t) - fresh
-        arriving = t[carried:]
-        newest = np.concatenate([self.newest_ns[slot, sensor : sensor + 1], arriving])
-        newest_before = np.maximum.accumulate(newest)[:-1]
-        watermark = np.maximum(newest_before - self._lateness_ns, self.watermark_ns[slot, sensor])
-        late = arriving <= watermark
-        kept = np.concatenate([np.arange(carried), carried + np.flatnonzero(~late)])
-        kept = kept[np.argsort(t[kept], kind="stable")]
-        kept = kept[np.diff(t[kept], prepend=NEVER) != 0]
-        duplicate = int(np.isin(arriving, t[kept]).sum()) - (len(kept) - carried)
-        return kept, IntakeCounts(late=fresh - (len(kept) - carried) - duplicate, duplicate=duplicate)
+    def _take_singly(self, slot: int, batch: ImuBatch) -> list[tuple[Int64, Float64]]:
+        """For each sensor what is needed of before and what its timeline takes of a batch, in order of time."""
+        lines: list[Timeline] = []
+        for sensor, readings in enumerate((batch.acc, batch.gyro)[: len(self._sensors)]):
+            lane = slot * len(self._sensors) + sensor
+            held = self._held.times[lane], self._held.values[lane]
+            lines.append(self.timelines.read(slot, sensor, held, None if readings is None else (batch.t_ns, readings)))
+        proof = take(batch.t_ns, [line for line in lines if line.is_fed])
+        arrived = len(batch)
+        if proof is not None:
+            arrived, at_ns = proof
+            self._turned[slot] = batch[arrived:], at_ns
+        late = duplicate = 0
+        found: list[tuple[Int64, Float64]] = []
+        for sensor, line in enumerate(lines):
+            lane = slot * len(self._sensors) + sensor
+            self.timelines.write(slot, sensor, line)
+            kept_times, kept_values = line.readings(line.kept)
+            times = np.concatenate([self._needed.times[lane], kept_times])
+            order = np.argsort(times, kind="stable")
+            # Of two readings of one time the first counts.
+            order = order[np.diff(times[order], prepend=NEVER) != 0]
+            found.append((times[order], np.concatenate([self._needed.values[lane], kept_values])[order]))
+            self._held.put(lane, *line.readings(line.held))
+            duplicate = max(duplicate, len(times) - len(order))
+            late = max(late, line.before + line.is_fed * arrived - len(line.kept) - len(line.held))
+        self._counts.late += late
+        self._counts.duplicate += duplicate
+        if proof is not None or any(line.astray for line in lines):
+            self._astray.add(slot)
+        else:
+            self._astray.discard(slot)
+        return found
 
     def _release(self, rows: Int64, lanes: Lanes, lateness_ns: int) -> None:
         """Move newest times and watermarks on; set how far each lane is released."""
+        lines = self.timelines
         filled = lanes.end > lanes.start
-        newest = self.newest_ns[rows].ravel()
+        newest = lines.newest_ns[rows].ravel()
         newest[filled] = np.maximum(newest[filled], lanes.times[lanes.end[filled] - 1])
-        watermark = np.maximum(self.watermark_ns[rows].ravel(), newest - lateness_ns)
-        self.newest_ns[rows] = newest.reshape(len(rows), -1)
-        self.watermark_ns[rows] = watermark.reshape(len(rows), -1)
+        watermark = np.maximum(lines.watermark_ns[rows].ravel(), newest - lateness_ns)
+        lines.newest_ns[rows] = newest.reshape(len(rows), -1)
+        lines.watermark_ns[rows] = watermark.reshape(len(rows), -1)
+        for lane in np.flatnonzero(newest >= lines.next_mark_ns[rows].ravel()).tolist():
+            row, sensor = divmod(lane, len(self._sensors))
+            own = slice(int(lanes.start[lane]), int(lanes.end[lane]))
+            lines.mark(int(rows[row]), sensor, lanes.times[own], lanes.values[own])
         self._mark_released(rows, lanes)
 
     def _mark_released(self, rows: Int64, lanes: Lanes) -> None:
-        behind = lanes.times <= np.repeat(self.watermark_ns[rows].ravel(), lanes.end - lanes.start)
+        behind = lanes.times <= np.repeat(self.timelines.watermark_ns[rows].ravel(), lanes.end - lanes.start)
         passed = np.concatenate([[0], np.cumsum(behind)])
         lanes.released = lanes.start + passed[lanes.end] - passed[lanes.start]
-
-
-def waited_ns(times: Int64, newest_ns: Int64) -> int:
-    """How long the sensor that is ahead has waited for its sibling: since its first reading after the sibling's newest.
-
-    Counted on the readings, so that a watch which pauses isn't taken for one that lost a sensor when it goes on.
-
-    Args:
-        times: (n,) int64, readings kept of the sensor that is ahead.
-        newest_ns: (sensors,) int64, newest time of each.
-    """
-    return int(newest_ns.max() - times[np.searchsorted(times, newest_ns.min(), side="right")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -49,3 +50,38 @@ def lay(times: list[Int64], values: list[Float64], lengths: list[int]) -> Lanes:
     """Lanes from parts laid end to end; `lengths` says how many readings of them each lane has."""
     end = np.cumsum(np.asarray(lengths, np.int64))
     return Lanes(np.concatenate(times), np.concatenate(values), end - lengths, end)
+
+
+class Readings:
+    """Some readings of each lane: times (n,) int64 and values (n, 3) float64."""
+
+    def __init__(self, lanes: int) -> None:
+        self.times: list[Int64] = [NO_TIMES] * lanes
+        self.values: list[Float64] = [NO_VALUES] * lanes
+
+    def grow(self, lanes: int) -> None:
+        """Make room for `lanes` lanes."""
+        more = lanes - len(self.times)
+        self.times += [NO_TIMES] * more
+        self.values += [NO_VALUES] * more
+
+    def put(self, lane: int, times: Int64, values: Float64) -> None:
+        """Take a lane's readings instead of those before; copied, so that what they are part of is let go."""
+        self.times[lane], self.values[lane] = times.copy(), values.copy()
+
+    def clear(self, lane: int) -> None:
+        """Forget a lane's readings."""
+        self.times[lane], self.values[lane] = NO_TIMES, NO_VALUES
+
+    def export(self, lanes: Sequence[int]) -> tuple[Int64, Int64, Float64]:
+        """Numbers, times and values of some lanes' readings, laid end to end."""
+        times, values = [self.times[lane] for lane in lanes], [self.values[lane] for lane in lanes]
+        lengths = np.array([len(t) for t in times], np.int64)
+        return lengths, np.concatenate([NO_TIMES, *times]), np.concatenate([NO_VALUES, *values])
+
+    def import_(self, lanes: Sequence[int], lengths: Int64, times: Int64, values: Float64) -> None:
+        """Put what `export` gave into as many lanes."""
+        # The last piece, behind the last end, is empty: no lanes give no pieces.
+        ends = np.cumsum(lengths)
+        for lane, t, v in zip(lanes, np.split(times, ends)[:-1], np.split(values, ends)[:-1], strict=True):
+            self.put(lane, t, v)

@@ -81,7 +81,7 @@ class Preprocessor:
     ) -> None:
         self.spec = spec
         self._mark = mark or (lambda _stage: None)
-        self.intake = Intake(spec.sensors, capacity=capacity, lateness_ns=lateness_ns)
+        self.intake = Intake(spec, capacity=capacity, lateness_ns=lateness_ns)
         self.aligner = Aligner(spec, self.intake, capacity=capacity)
         self.filters = FilterBank(spec, capacity=capacity)
         self.buffer = WindowBuffer(spec, capacity=capacity)
@@ -89,7 +89,13 @@ class Preprocessor:
     @property
     def stages(self) -> dict[str, Slots]:
         """The stages that hold a watch's state, by name."""
-        return {"intake": self.intake, "align": self.aligner, "filter": self.filters, "window": self.buffer}
+        return {
+            "timeline": self.intake.timelines,
+            "intake": self.intake,
+            "align": self.aligner,
+            "filter": self.filters,
+            "window": self.buffer,
+        }
 
     def grow(self, capacity: int) -> None:
         """Make room for `capacity` slots."""
@@ -98,7 +104,15 @@ class Preprocessor:
 
     def push(self, slots: Sequence[int], batches: Sequence[ImuBatch]) -> Iterator[Step]:
         """Work off one batch for each of distinct slots."""
-        return self._steps(self.aligner.advance(slots, self.intake.push(slots, batches)))
+        yield from self._steps(self.aligner.advance(slots, self.intake.push(slots, batches)))
+        while turned := self.intake.take_turned():
+            slots = list(turned)
+            # What came before the clock went back is told to its end.
+            yield from self.flush(slots)
+            steps_ns = {slot: self.intake.turn_back(slot, at_ns) for slot, (_, at_ns) in turned.items()}
+            yield from self._steps(self.aligner.close(slot, step_ns) for slot, step_ns in steps_ns.items())
+            lanes = self.intake.push(slots, [left for left, _ in turned.values()])
+            yield from self._steps(self.aligner.advance(slots, lanes))
 
     def flush(self, slots: Sequence[int]) -> Iterator[Step]:
         """Work off what lateness still held back."""

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from streamer.errors import ConfigError
 from streamer.imu import STANDARD_GRAVITY, ImuBatch
-from streamer.preprocessing.intake import SENSOR_SKEW_NS
 from streamer.preprocessing.pipeline import Preprocessor, Step, Windows, denser, join_windows, windows_of
 from streamer.preprocessing.spec import UCI_HAR, Channel, LowPass, PreprocessingSpec
+from streamer.preprocessing.timelines import SENSOR_SKEW_NS
 from tests.bundles import POSTURE_SPEC, START_NS
 from tests.motion import MS, SECOND, Feed, feeds, interleaved, joined, messages, noise, rows, still, times, turns
 
@@ -369,7 +369,7 @@ def test_sensor_that_stays_away_is_told_and_its_siblings_readings_stay_bounded()
         list(preprocessor.push([0], [ImuBatch("wrist", acc.t_ns, acc.acc, None)]))
         if preprocessor.intake.missing_sensor([0]):
             told_at.append(float(acc.t_ns[-1] - START_NS) / 1e9)
-        state = preprocessor.intake.export_slot(0)
+        state = preprocessor.intake.export_rows(np.array([0]))
         assert len(state["acc_times"]) <= SENSOR_SKEW_NS // spec.period_ns + 20
     assert told_at == [10.95 + second for second in range(50)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import struct
 import subprocess
@@ -366,6 +367,22 @@ def test_watch_without_a_needed_sensor_is_unknown_after_ten_seconds_each_time(bo
     assert unfit == [*range(10, 21), *range(35, 38)]
 
 
+def test_sensor_that_is_missing_after_a_pause_is_missing_since_the_pause(both: ModelBundle) -> None:
+    # acc     x x x x x               x x x x x x x x x
+    # gyro    x x x x                                          nothing after the pause, and a little less before it
+    # second  0      5                60       70 unknown
+    watch = joined(still("sitting", 5.0), still("sitting", 15.0, start_s=60.0))
+    acc = ImuBatch("wrist", watch.t_ns, watch.acc, None)
+    gyro = ImuBatch("wrist", watch.t_ns[:96], None, watch.gyro[:96] if watch.gyro is not None else None)
+    recognizer = Recognizer(both, limits=LIMITS)
+    results = in_calls(recognizer, [message(one) for one in messages([acc, gyro], [20])], [1])
+    assert story(event for result in results for event in result.events) == [
+        ("start", "sitting", 0.0, 1.2, None),
+        ("end", "sitting", 0.0, 4.4, "gap"),
+        ("start", "unknown", 60.0, 70.0, "sensor_missing"),
+    ]
+
+
 def test_watch_with_the_wrong_sensor_alone_is_unknown(posture: ModelBundle) -> None:
     watch = still("standing", 12.0)
     only_gyro = ImuBatch("wrist", watch.t_ns, None, watch.gyro)
@@ -511,6 +528,17 @@ def test_jumps_of_the_message_counter_are_counted(posture: ModelBundle) -> None:
     ]
     # 9 and 10 are missing; a counter that begins again is no loss.
     assert recognizer.process(numbered, NOW_NS).counts.missing_messages == 2
+
+
+def test_message_counter_of_a_message_delivered_again_says_nothing(posture: ModelBundle) -> None:
+    parts = messages([still("lying", 8.0)], [20])
+    sent = [dataclasses.replace(part, seq=seq) for part, seq in zip(parts, (7, 8, 9, 0, 1, 2, 5, 6), strict=True)]
+    # 3 and 4 are missing, whatever is delivered again: also across the start of another count.
+    for again in ([], sent[5:6], sent[1:6], sent[:7]):
+        arriving = [*sent[:6], *again, *sent[6:7], *again, *sent[7:]]
+        for sizes in ([1], [20]):
+            results = in_calls(Recognizer(posture, limits=LIMITS), [message(one) for one in arriving], sizes)
+            assert sum(result.counts.missing_messages for result in results) == 2
 
 
 def test_late_and_double_readings_are_counted(posture: ModelBundle) -> None:
