@@ -33,9 +33,9 @@ SCHEMA: Final = 1
 MODEL_FILE: Final = "model.onnx"
 GOLDEN_FILE: Final = "golden.npz"
 MANIFEST_FILE: Final = "bundle.json"
-_FILE_LIMIT_BYTES: Final = 16_000_000
+FILE_LIMIT_BYTES: Final = 16_000_000
 #: Of the golden vectors once decompressed.
-_GOLDEN_LIMIT_BYTES: Final = 64_000_000
+GOLDEN_LIMIT_BYTES: Final = 64_000_000
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -229,8 +229,8 @@ def _read(folder: Path, name: str) -> bytes:
         if not place.is_file():
             raise BundleError(f"{path}: is no file; expected one")
         size = place.stat().st_size
-        if size > _FILE_LIMIT_BYTES:
-            raise BundleError(f"{path}: {size} bytes; expected at most {_FILE_LIMIT_BYTES}")
+        if size > FILE_LIMIT_BYTES:
+            raise BundleError(f"{path}: {size} bytes; expected at most {FILE_LIMIT_BYTES}")
         return place.read_bytes()
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
@@ -261,7 +261,7 @@ def _manifest(path: Path, content: bytes) -> Manifest:
 def _golden(path: Path, content: bytes, manifest: Manifest) -> Golden:
     names = ("t_ns", "acc", "gyro", "windows", "probabilities")
     try:
-        arrays = read_npz(io.BytesIO(content), names, most_bytes=_GOLDEN_LIMIT_BYTES)
+        arrays = read_npz(io.BytesIO(content), names, most_bytes=GOLDEN_LIMIT_BYTES)
     except ValueError as error:
         raise BundleError(f"{path}: not golden vectors ({error})") from error
     absent = [name for name in names if name not in arrays]

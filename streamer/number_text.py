@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 _TO_BLANKS: Final = bytes.maketrans(b",;\r\n\t", b"     ")
 _COMMA, _NEWLINE, _POINT = b",\n."
 #: Cells are cut at one width for all, so a single endless one would cost its length in every line.
-_LONGEST_LINE: Final = 1000
+LONGEST_LINE: Final = 1000
 #: Times from here on overflow, or nearly.
 _END_NS: Final = 2**62
 
@@ -55,7 +55,7 @@ class CellTable:
         separators = np.flatnonzero((self._text == _COMMA) | (self._text == _NEWLINE))
         line_ends = np.flatnonzero(self._text[separators] == _NEWLINE)
         cells_per_line = np.diff(line_ends, prepend=-1)
-        too_long = np.diff(separators[line_ends], prepend=-1) > _LONGEST_LINE
+        too_long = np.diff(separators[line_ends], prepend=-1) > LONGEST_LINE
         odd = np.flatnonzero((cells_per_line != columns) | too_long)
         self.rows = len(line_ends)
         self.odd_row = int(odd[0]) if len(odd) else None
