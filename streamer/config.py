@@ -108,6 +108,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if self.demo and self.broker not in {"localhost", EMBEDDED}:
             raise ConfigError(f"demo brings its own broker, but broker is {self.broker!r}; expected one of the two")
 
+        if self.uses_tls and (self.demo or self.broker == EMBEDDED):
+            raise ConfigError("the embedded broker speaks no TLS; expected no tls setting, or a broker of its own")
         if self.state is not None and self.why_no_state is not None:
             raise ConfigError(f"state is {self.state!r}, but {self.why_no_state}; expected no folder for the state")
 
