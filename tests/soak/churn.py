@@ -27,8 +27,7 @@ from streamer.wire.events import ActivityEvent
 from streamer.wire.payload import Message
 from tests.chaos.feed import COUNTED, MODEL, SECOND, START_NS, as_message, cut, recordings
 
-#: Seconds that a watch lives, and that its place then stays empty.
-_LIFE_S: Final = (30.0, 150.0)
+#: Seconds that a watch's place stays empty.
 _PAUSE_S: Final = (0.0, 10.0)
 _BATCH_READINGS: Final = 50
 #: Lives that one recognizer is given at a time when the oracle is asked.
@@ -43,12 +42,14 @@ class Churn:
         watches: places.
         seconds: nothing is sent later than this.
         poison: share of messages that are followed by rubbish on the same topic.
+        life_s: seconds that a watch lives, at least and at most.
         seed: of everything.
     """
 
     watches: int
     seconds: float
     poison: float = 0.01
+    life_s: tuple[float, float] = (30.0, 150.0)
     seed: int = 0
 
     def messages(self) -> Iterator[tuple[float, Message]]:
@@ -102,10 +103,10 @@ class Churn:
 
     def _batches(self, place: int) -> Iterator[ImuBatch]:
         rng = random.Random(f"{self.seed}/{place}")  # noqa: S311 # reproducible on purpose
-        pool = recordings(8, seconds=_LIFE_S[1])
+        pool = recordings(8, seconds=self.life_s[1])
         begin_s = rng.uniform(*_PAUSE_S)
         for number in count():
-            recording, length_s = rng.choice(pool), rng.uniform(*_LIFE_S)
+            recording, length_s = rng.choice(pool), rng.uniform(*self.life_s)
             longest_s = (recording.end_ns - recording.start_ns) / SECOND
             life = cut(
                 recording,
