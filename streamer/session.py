@@ -121,7 +121,7 @@ class Session:
 class Broker:
     """Opens sessions at one broker.
 
-    State: the protocol version it turned out to speak.
+    State: the protocol version it turned out to speak, and whether it was ever reached.
     """
 
     def __init__(
@@ -164,6 +164,7 @@ class Broker:
             numbers=count(1),
         )
         self._mqtt_5 = mqtt_5
+        self._reached = False
         self._receive = receive
         self._dropped = dropped
         # Only the client that is used is imported.
@@ -199,10 +200,13 @@ class Broker:
         except RefusedError:
             raise
         except SessionError as error:
-            reason = await diagnose(self._link.host, self._link.port, self._link.tls)
-            if reason is not None:
-                raise RefusedError(reason) from error
+            # A port that once spoke plain text still does, and looking into it would only take time.
+            if self._link.tls is not None or not self._reached:
+                reason = await diagnose(self._link.host, self._link.port, self._link.tls)
+                if reason is not None:
+                    raise RefusedError(reason) from error
             raise
+        self._reached = True
         try:
             yield connection
         finally:

@@ -49,6 +49,8 @@ def rows() -> list[Row]:
 
 
 ROWS: Final = rows()
+#: All rows are run at once, on the first one's account.
+pytestmark = pytest.mark.timeout(900)
 
 
 def bundle(folder: Path, **changes: Any) -> Path:  # noqa: ANN401 # JSON
