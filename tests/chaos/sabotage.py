@@ -12,6 +12,7 @@ from streamer.imu import ImuBatch
 from streamer.ingress import Arrival
 from streamer.preprocessing import intake
 from streamer.preprocessing.lanes import Lanes
+from streamer.preprocessing.timelines import NEVER
 from streamer.service import Service
 
 #: Of the feed's 50 Hz.
@@ -35,7 +36,7 @@ def skip_duplicate_check() -> None:
     push = intake.Intake.push
 
     def push_behind(self: intake.Intake, slots: Sequence[int], batches: Sequence[ImuBatch]) -> Lanes:
-        newest_ns = self.newest_ns[np.asarray(slots, np.int64)].max(axis=1).tolist()
+        newest_ns = self.timelines.newest_ns[np.asarray(slots, np.int64)].max(axis=1).tolist()
         return push(self, slots, [_behind(batch, ns) for batch, ns in zip(batches, newest_ns, strict=True)])
 
     intake.Intake.push = push_behind  # type: ignore[method-assign]
@@ -43,7 +44,7 @@ def skip_duplicate_check() -> None:
 
 def _behind(batch: ImuBatch, newest_ns: int) -> ImuBatch:
     """The readings, those that do not ascend each a period behind the one before."""
-    before_ns = newest_ns if newest_ns != intake.NEVER else int(batch.t_ns[0]) - _PERIOD_NS
+    before_ns = newest_ns if newest_ns != NEVER else int(batch.t_ns[0]) - _PERIOD_NS
     steps = np.diff(batch.t_ns, prepend=before_ns)
     steps[steps <= 0] = _PERIOD_NS
     return replace(batch, t_ns=before_ns + np.cumsum(steps))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from streamer.wire.events import ActivityEvent
-from tests.chaos.faults import LINK_FAULTS, SERVICE_FAULTS, Fault, kill_both
+from tests.chaos.faults import LINK_FAULTS, SERVICE_FAULTS, Fault, kill_both, kill_on_full_disk, lose_answers
 from tests.chaos.feed import Feed
 from tests.chaos.world import Verdict, World
 
@@ -72,6 +72,13 @@ def draw(seed: int, *, duration_s: float) -> Schedule:
     return Schedule(plan(SERVICE_FAULTS, rng.randint(1, 3)), plan(LINK_FAULTS, rng.randint(0, 2)), least_work_s)
 
 
+#: By sabotage, see tests.chaos.sabotage, faults that must bring it out.
+CONTROLS: Final = {
+    "acknowledge-early": Schedule((Planned(0.3, kill_on_full_disk, 0), Planned(1.2, kill_on_full_disk, 1))),
+    "skip-duplicate-check": Schedule((), (Planned(0.3, lose_answers, 0), Planned(1.2, lose_answers, 1))),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of a schedule.
@@ -80,12 +87,14 @@ class Outcome:
         verdict: against the oracle.
         repeats: events that came more than once.
         died_writing: times that the service was killed in the middle of writing its state.
+        first_start_s: from the first process's start until it was ready.
         recoveries_s: by cause, from a process's start to its first new event.
     """
 
     verdict: Verdict
     repeats: int
     died_writing: int
+    first_start_s: float
     recoveries_s: Mapping[str, Sequence[float]]
 
 
@@ -95,6 +104,7 @@ def run(
     feed: Feed,
     oracle: Mapping[str, ActivityEvent],
     *,
+    speed: float = SPEED,
     longest_stop_s: float = 30.0,
     patience_s: float = 25.0,
     sabotage: str | None = None,
@@ -106,6 +116,7 @@ def run(
         folder: for all files; must not exist.
         feed: what the watches send.
         oracle: what must come of it.
+        speed: recorded seconds per second.
         longest_stop_s: longest SIGSTOP.
         patience_s: how long events are waited for that do not come.
         sabotage: what is wrong with the service, see tests.chaos.sabotage.
@@ -114,7 +125,7 @@ def run(
         folder,
         zip(feed.due_s, feed.messages, strict=True),
         f"--model={feed.model}",
-        speed=SPEED,
+        speed=speed,
         longest_stop_s=longest_stop_s,
         least_work_s=schedule.least_work_s,
         sabotage=sabotage,
@@ -126,7 +137,7 @@ def run(
             world.step()
             lanes = [lane for lane in lanes if next(lane, True) is None]
         verdict = world.conclude(oracle, within_s=patience_s)
-    return Outcome(verdict, world.collected.repeats, world.died_writing, world.recoveries_s)
+    return Outcome(verdict, world.collected.repeats, world.died_writing, world.first_start_s, world.recoveries_s)
 
 
 def _lane(world: World, planned: Sequence[Planned]) -> Iterator[None]:

@@ -140,6 +140,7 @@ class World:
         self.disk: Final = Disk(folder / "state")
         self.down = False
         self.died_writing = 0
+        self.first_start_s = 0.0
         self.longest_stop_s: Final = longest_stop_s
         self._speed = speed
         self._environment = dict(os.environ)
@@ -169,8 +170,10 @@ class World:
         self.reader = Peer(self.broker.port, "reader", take=self._take, filters=filters)
         try:
             self.require(lambda: self.reader.subscribed, "the reader's subscription")
+            began_s = time.monotonic()
             self.start_service()
             self.service.wait_ready()
+            self.first_start_s = time.monotonic() - began_s
             yield
         finally:
             for service in self._services:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from streamer.wire.events import ActivityEvent
-from tests.chaos.faults import kill, kill_on_full_disk, kill_writing, lose_answers, terminate
+from tests.chaos.faults import kill, kill_writing, terminate
 from tests.chaos.feed import Feed, recorded_feed
-from tests.chaos.schedule import SPEED, Planned, Schedule, draw, run
+from tests.chaos.schedule import CONTROLS, SPEED, Planned, Schedule, draw, run
 from tests.chaos.world import World
 from tests.servers import MOSQUITTO_CONF
 
@@ -59,14 +59,14 @@ def test_a_process_killed_again_and_again_goes_on_within_two_seconds(
 
 
 def test_acknowledging_early_is_found_out(tmp_path: Path, feed: Feed, oracle: Oracle) -> None:
-    schedule = Schedule((Planned(0.3, kill_on_full_disk, 0), Planned(1.2, kill_on_full_disk, 1)))
+    schedule = CONTROLS["acknowledge-early"]
     outcome = run(schedule, tmp_path / "world", feed, oracle, patience_s=3.0, sabotage="acknowledge-early")
     assert outcome.verdict.lost
     assert not outcome.verdict.problems
 
 
 def test_skipping_the_duplicate_check_is_found_out(tmp_path: Path, feed: Feed, oracle: Oracle) -> None:
-    schedule = Schedule((), (Planned(0.3, lose_answers, 0), Planned(1.2, lose_answers, 1)))
+    schedule = CONTROLS["skip-duplicate-check"]
     outcome = run(schedule, tmp_path / "world", feed, oracle, patience_s=3.0, sabotage="skip-duplicate-check")
     assert outcome.verdict.wrong
     assert not outcome.verdict.problems
