@@ -120,8 +120,12 @@ def brokers(folder: Path) -> dict[int, Mosquitto]:
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[Row, tuple[int, str, str]]]:
+def outcomes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mapping[Row, tuple[int, str, str]]]:
     """What became of each row's command: status, standard output and error, with the page's ports in them."""
+    calls = [getattr(item, "callspec", None) for item in request.session.items]
+    chosen = [call.params["row"] for call in calls if call is not None and isinstance(call.params.get("row"), Row)]
     folder = tmp_path_factory.mktemp("wrong-use")
     prepare(folder)
     served = brokers(folder)
@@ -131,11 +135,10 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[Row, 
         fcntl.flock(lock, fcntl.LOCK_EX)
         ports = {9464: listening.getsockname()[1]} | {port: broker.port for port, broker in served.items()}
 
-        def outcome(number: int) -> tuple[int, str, str]:
-            row = ROWS[number]
+        def outcome(row: Row) -> tuple[int, str, str]:
             command = row.command
             # Each has a state of its own.
-            home = folder / f"home-{number}"
+            home = folder / f"home-{ROWS.index(row)}"
             home.mkdir()
             for port, here in ports.items():
                 # The settings' rows need no broker, and say what they were given.
@@ -161,7 +164,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[Row, 
             for broker in served.values():
                 broker.start()
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                yield dict(zip(ROWS, pool.map(outcome, range(len(ROWS))), strict=True))
+                yield dict(zip(chosen, pool.map(outcome, chosen), strict=True))
         finally:
             for broker in served.values():
                 broker.stop()
