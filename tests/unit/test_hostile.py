@@ -10,7 +10,6 @@ import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NoReturn
@@ -154,12 +153,12 @@ def test_payload_that_names_another_device_is_refused_whatever_it_calls_it(
 ATTACKER: Final = topics.imu("attacker")
 
 
-@dataclass(frozen=True, repr=False)
 class Scene:
-    """A model and its victims' messages; not shown whole when a property fails."""
+    """A model and its victims' messages; no dataclass, for those are shown whole when a property fails."""
 
-    bundle: ModelBundle
-    victims: list[Message]
+    def __init__(self, bundle: ModelBundle, victims: list[Message]) -> None:
+        self.bundle = bundle
+        self.victims = victims
 
 
 @pytest.fixture(scope="module")
