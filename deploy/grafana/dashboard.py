@@ -173,12 +173,13 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         Panel(
             "Holes",
             "Gap: too long to bridge, filters and windows began anew. Interpolated: grid samples inside shorter ones. "
-            "Missing: messages that the senders counted and that never arrived.",
+            "Missing: messages that the senders counted and that never arrived. Back: a watch's clock was set back.",
             "cps",
             (
                 Query(_rate("har_gaps_total"), "gaps"),
                 Query(_rate("har_interpolated_samples_total"), "interpolated"),
                 Query(_rate("har_missing_messages_total"), "missing messages"),
+                Query(_rate("har_clock_jumps_total"), "clocks set back"),
             ),
         ),
         Panel(
