@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -65,6 +66,8 @@ async def _run(settings: Settings, worker: int, recognizer: Recognizer, metrics:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    if settings.workers > 1:
+        _stop_with_parent(loop, stop)
     embedded = settings.demo or settings.broker == EMBEDDED
     async with AsyncExitStack() as stack:
         port = settings.port
@@ -92,6 +95,20 @@ async def _run(settings: Settings, worker: int, recognizer: Recognizer, metrics:
         if settings.demo:
             await stack.enter_async_context(_demo_watches(port))
         await service.run(stop, port=port)
+
+
+def _stop_with_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """Stop when the process that started the workers is gone, as by SIGKILL; its successor needs their state."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def gone() -> None:
+        loop.remove_reader(parent.sentinel)
+        logger.warning("the process that started the workers is gone; stopping")
+        stop.set()
+
+    loop.add_reader(parent.sentinel, gone)
 
 
 @asynccontextmanager

@@ -116,6 +116,32 @@ def test_a_second_process_is_kept_out_while_the_first_is_a_zombie(tmp_path: Path
     assert verdict.ok, verdict
 
 
+def test_workers_whose_supervisor_is_killed_leave_their_state_to_the_next(
+    tmp_path: Path, feed: Feed, oracle: Oracle
+) -> None:
+    arguments = (f"--model={feed.model}", "--workers=2")
+    world = World(tmp_path / "world", zip(feed.due_s, feed.messages, strict=True), *arguments, speed=SPEED)
+    with world.running():
+        world.require(lambda: world.service.log.count("subscribed") == 2, "both workers")
+        world.play()
+        world.require(lambda: len(world.collected.first) > 10, "events")
+        pid = world.service.process.pid
+        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        world.down = True
+        world.service.kill()
+        world.require(lambda: not any(map(is_running, workers)), "the workers end")
+        world.start_service()
+        verdict = world.conclude(oracle)
+    assert verdict.ok, verdict
+
+
+def is_running(pid: str) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
 def test_what_a_killed_broker_forgot_is_counted_and_stamped(tmp_path: Path, feed: Feed) -> None:
     #   broker    |---- saves ----------- killed X |------------------
     #   cable     |--------------| stalled       X |------------------
