@@ -157,6 +157,8 @@ def join_windows(parts: Sequence[Windows], spec: PreprocessingSpec) -> Windows:
     )
 
 
+#: Readings per piece when a recording is run: enough windows for the model to run well.
+_PIECE_READINGS: Final = 16_384
 #: Time per piece when a recording is run: separate sensors' streams must stay within the aligner's skew bound.
 _PIECE_NS: Final = 2_000_000_000
 
@@ -164,7 +166,7 @@ _PIECE_NS: Final = 2_000_000_000
 def pieces(streams: Sequence[ImuBatch]) -> Iterator[ImuBatch]:
     """A recording's streams cut by time into pieces that a live watch could have sent, in time order."""
     if len(streams) == 1:
-        yield from (streams[0][i : i + 4096] for i in range(0, len(streams[0]), 4096))
+        yield from (streams[0][i : i + _PIECE_READINGS] for i in range(0, len(streams[0]), _PIECE_READINGS))
         return
     cut: list[tuple[int, ImuBatch]] = []
     for stream in streams:

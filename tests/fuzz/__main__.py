@@ -19,9 +19,12 @@ def main() -> None:
     """Run what the command line asks for."""
     arguments = _arguments()
     if arguments.invented_names:
-        from tests.fuzz.names import invented_names  # noqa: PLC0415 - imports a model's runtime
+        from streamer.watches import PROBATION_READINGS  # noqa: PLC0415 - atheris must see it imported
+        from tests.fuzz.names import invented_names  # noqa: PLC0415
 
-        print(json.dumps(invented_names(arguments.invented_names, seed=arguments.seed), indent=2))
+        for readings in (1, PROBATION_READINGS):
+            found = invented_names(arguments.invented_names, seed=arguments.seed, readings=readings)
+            print(json.dumps({"readings_of_each": readings} | found, indent=2), flush=True)
         return
     reports = []
     for target in [arguments.target] if arguments.target != "all" else SHARES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simulator import sources
 from simulator.datasets import fitbit, hapt, wisdm
 from streamer.errors import RecordingError
 from streamer.imu import ImuBatch
@@ -259,6 +261,13 @@ def test_every_format_says_seconds_absent_sensors_labels_and_one_name_for_all(tm
     for (read,) in others:
         assert_same_readings(from_csv, read)
         assert read.spans == from_csv.spans == (ActivitySpan("sitting", 500_000_000, 1_000_000_000),)
+
+
+@pytest.mark.parametrize("write", [in_npz, in_parquet])
+def test_every_format_can_be_replayed(tmp_path: Path, write: Callable[[Path, list[Recording]], Path]) -> None:
+    path = write(tmp_path / "w.npz", two_watches())
+    watches = sources.load(str(path), tmp_path, sources.Selection())
+    assert [watch.device_id for watch in watches] == ["left", "right"]
 
 
 def test_timestamps_in_parquet_are_times(tmp_path: Path) -> None:
