@@ -73,7 +73,8 @@ async def test_service_and_simulator_have_all_the_rights_they_use(deployed: Depl
     async with deployed.client("reader") as reader:
         await reader.subscribe("har/v1/+/event")
         await reader.subscribe("har/service/+/status")
-        service = start("har-stream", "--http-port", "0", "--output", "none", account="har-stream")
+        options = ["--http-port", "0", "--output", "none", "--state", str(deployed.folder / "state")]
+        service = start("har-stream", *options, account="har-stream")
         try:
             assert await received(reader, 1) == [("har/service/har-stream/status", b"online")]
             # Returns 0 only when the service has answered that everything is processed.
