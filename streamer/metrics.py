@@ -7,6 +7,7 @@ looks no label up.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Final, Literal, cast, get_args
 
@@ -178,3 +179,22 @@ class Metrics:
         self.windows.inc(counts.windows)
         if counts.windows:
             self.run_windows.observe(counts.windows)
+
+
+class StageClock:
+    """Times the recognizer's stages: each mark ends the stage that it names. A recovery's calls start no clock."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._stages = metrics.stage_seconds
+        self._since: float | None = None
+
+    def start(self) -> None:
+        """A call begins."""
+        self._since = time.perf_counter()
+
+    def mark(self, stage: str) -> None:
+        """The stage is through."""
+        if self._since is not None:
+            now = time.perf_counter()
+            self._stages[cast("Stage", stage)].observe(now - self._since)
+            self._since = now

@@ -16,10 +16,10 @@ from streamer.bundle import find_bundle, load_bundle
 from streamer.config import EMBEDDED, Settings
 from streamer.durability.store import StateStore
 from streamer.http import http_server
-from streamer.metrics import Metrics
+from streamer.metrics import Metrics, StageClock
 from streamer.output import printer
 from streamer.recognizer import Recognizer
-from streamer.service import Service, StageClock
+from streamer.service import Service
 from streamer.watches import Limits
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn
 
 from streamer import clock
 from streamer.config import Settings
@@ -24,7 +24,7 @@ from streamer.delivery import AtMostOnce, Delivery, ExactlyOnce
 from streamer.durability.store import StateStore
 from streamer.errors import HarError, PayloadError, RejectReason
 from streamer.ingress import Arrival, Ingress
-from streamer.metrics import Metrics, Stage
+from streamer.metrics import Metrics, StageClock
 from streamer.mqtt.connection import Outgoing, RefusedError, SessionError
 from streamer.outbox import Outbox
 from streamer.recognizer import Recognizer
@@ -62,25 +62,6 @@ class BrokerError(HarError):
 
 class _LeftBehindError(SessionError):
     """Messages were left with the broker, which brings them again in another session."""
-
-
-class StageClock:
-    """Times the recognizer's stages: each mark ends the stage that it names. A recovery's calls start no clock."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._stages = metrics.stage_seconds
-        self._since: float | None = None
-
-    def start(self) -> None:
-        """A call begins."""
-        self._since = time.perf_counter()
-
-    def mark(self, stage: str) -> None:
-        """The stage is through."""
-        if self._since is not None:
-            now = time.perf_counter()
-            self._stages[cast("Stage", stage)].observe(now - self._since)
-            self._since = now
 
 
 class Service:

@@ -16,7 +16,7 @@ def arrival(name: str, size: int = 1, *, qos: int = 0) -> Arrival:
 
 
 def names(arrivals: list[Arrival]) -> list[str]:
-    return [one.message.topic.split("/")[2] for one in arrivals]
+    return [one.message.topic.split("/")[2] for one in arrivals if one.message is not None]
 
 
 def test_messages_come_out_in_the_order_they_came_in() -> None:
@@ -91,3 +91,18 @@ async def test_waiting_ends_with_the_first_message_and_emptying_with_the_last() 
     assert not emptied.done()
     ingress.take(1)
     await emptied
+
+
+def test_qos_1_that_comes_again_is_refused_instead_of_dropped() -> None:
+    # queue of 30 bytes   a1 b0 c1    + d1  b0 makes room    + e1  nothing of QoS 0 is left: refused
+    #                                                        + f0  likewise: dropped
+    ingress = Ingress(limit_bytes=30, keep_qos_1=True)
+    taken = [ingress.put(arrival(name, 10, qos=qos)) for name, qos in zip("abcdef", (1, 0, 1, 1, 1, 0), strict=True)]
+    assert (taken, names(ingress.take(10)), ingress.dropped) == ([True] * 4 + [False, True], ["a", "c", "d"], 2)
+
+
+def test_the_number_of_messages_is_bounded_as_well() -> None:
+    ingress = Ingress(limit_bytes=1000, limit_messages=2)
+    for name in "abc":
+        ingress.put(arrival(name))
+    assert (names(ingress.take(10)), ingress.dropped) == (["b", "c"], 1)
