@@ -341,7 +341,16 @@ def test_failed_worker_ends_the_service() -> None:
         taken.bind((HOST, 0))
         taken.listen()
         port = taken.getsockname()[1] - 1
-        command = [str(BIN / "har-stream"), "--broker", HOST, "--port", str(free_port()), "--workers", "2"]
+        command = [
+            str(BIN / "har-stream"),
+            "--broker",
+            HOST,
+            "--port",
+            str(free_port()),
+            "--workers",
+            "2",
+            "--no-state",
+        ]
         done = subprocess.run(
             [*command, "--http-port", str(port)], capture_output=True, text=True, timeout=30, check=False
         )
