@@ -105,7 +105,7 @@ class _ParquetReader:
             column = column.cast(pa.timestamp("ns", column.type.tz)).cast(pa.int64())
         if not pa.types.is_integer(column.type):
             raise self._wrong_type("t_ns", column.type, "integers or timestamps")
-        times: NDArray[np.int64] = column.to_numpy(zero_copy_only=False).astype(np.int64)
+        times: NDArray[np.int64] = column.to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
         return times
 
     def _numbers(self, block: pa.RecordBatch, name: str) -> NDArray[np.float64]:
@@ -114,7 +114,7 @@ class _ParquetReader:
         column = block.column(name)
         if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
             raise self._wrong_type(name, column.type, "numbers")
-        values: NDArray[np.float64] = column.to_numpy(zero_copy_only=False).astype(np.float64)
+        values: NDArray[np.float64] = column.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
         return values
 
     def _names(self, block: pa.RecordBatch, name: str) -> NDArray[np.bytes_]:

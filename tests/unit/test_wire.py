@@ -270,6 +270,8 @@ ROW = (0.0, 0.0, 0.0)
         (columns(rate_hz=None), RejectReason.SCHEMA),
         (columns(t0_ns=1.7e18), RejectReason.SCHEMA),
         (columns(t_ns=[T0, T0 + 1]), RejectReason.SCHEMA),  # and t0_ns
+        (columns().replace(b"50", b"1e999"), RejectReason.SCHEMA),
+        (columns().replace(b"50", b"9" * 10_000), RejectReason.SCHEMA),
         (columns(seq=-1), RejectReason.SCHEMA),
         (columns(seq=2**63), RejectReason.SCHEMA),
         (columns(seq=True), RejectReason.SCHEMA),
