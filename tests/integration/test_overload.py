@@ -46,6 +46,26 @@ def test_a_burst_beyond_the_queue_is_left_with_the_broker_and_nothing_is_lost(tm
     assert verdict.ok, verdict
 
 
+def test_what_cannot_be_kept_stays_with_the_broker_past_the_receive_maximum(tmp_path: Path) -> None:
+    feed = recorded_feed(watches=10, seconds=280.0, batch_s=0.1)
+    assert len(feed.messages) > 25_000
+    world = World(tmp_path / "world", zip(feed.due_s, feed.messages, strict=True), f"--model={feed.model}", speed=1e6)
+    oracle = feed.oracle()
+    with world.running():
+        world.disk.fill(world.service.process.pid)
+        world.play()
+        world.require(lambda: world.played, "all at the broker", within_s=60)
+        world.require(lambda: world.service.metric("har_messages_total") == 20_000, "the Receive Maximum")
+        assert world.service.metric("har_state_failing") == 1
+        # All of it comes again to a process that has room, and the rest behind it.
+        world.down = True
+        world.service.kill()
+        world.disk.free(world.service.process.pid)
+        world.start_service()
+        verdict = world.conclude(oracle)
+    assert verdict.ok, verdict
+
+
 def test_a_burst_of_qos_0_drops_the_oldest_and_counts_them(mosquitto: Mosquitto, tmp_path: Path) -> None:
     fleet = Fleet(devices=20, rate_hz=50, batch=50, name="burst")
     motion = Motion(fleet, "cbor", qos=0)
