@@ -10,6 +10,7 @@ import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NoReturn
@@ -408,6 +409,24 @@ def test_reader_withstands_generated_inputs_and_meets_only_known_outcomes(name: 
         outcomes[target.check(target.compose(rng) if composes and target.compose else mutated(rng, target.seeds))] += 1
     assert len(outcomes) > 1
     assert outcomes.keys() <= target.outcomes
+
+
+@cache
+def target_of(name: str) -> Target:
+    return TARGETS[name]()
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@settings(max_examples=60)
+@given(junk=st.binary(max_size=200), places=st.tuples(st.floats(0, 1), st.floats(0, 1)), which=st.integers(0, 99))
+def test_good_input_with_any_piece_replaced_by_any_bytes_is_read_or_refused(
+    name: str, junk: bytes, places: tuple[float, float], which: int
+) -> None:
+    target = target_of(name)
+    seed = target.seeds[which % len(target.seeds)]
+    first, end = sorted(round(place * len(seed)) for place in places)
+    assert target.check(seed[:first] + junk + seed[end:]) in target.outcomes
+    assert target.check(junk) in target.outcomes
 
 
 def test_every_target_has_its_share() -> None:
