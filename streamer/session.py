@@ -164,6 +164,7 @@ class Broker:
             numbers=count(1),
         )
         self._mqtt_5 = mqtt_5
+        self._spoke_mqtt_5 = False
         self._reached = False
         self._receive = receive
         self._dropped = dropped
@@ -217,12 +218,14 @@ class Broker:
         try:
             connection = await opening.__aenter__()
         except UnsupportedVersionError as error:
-            if not self._mqtt_5:
+            # A broker that spoke it once is on its way down, or up.
+            if not self._mqtt_5 or self._spoke_mqtt_5:
                 raise
             logger.info("broker at %s does not speak MQTT 5 (%s); trying 3.1.1", self.address, error)
             opening = self._connect(self._link, False, self._take)  # noqa: FBT003 # a `Connect`
             connection = await opening.__aenter__()
             self._mqtt_5 = False
+        self._spoke_mqtt_5 = self._mqtt_5
         return opening, connection
 
     def _take(self, arrival: Arrival) -> None:

@@ -164,7 +164,7 @@ class GmqttConnection:
         except OSError as error:
             raise SessionError(str(error)) from error
         except (gmqtt.MQTTConnectError, SessionError) as error:
-            refusal = self._client.refusal
+            refusal, hung_up = self._client.refusal, self._ended.done()
             await self.close()
             if refusal is not None:
                 text = str(refusal)
@@ -172,8 +172,8 @@ class GmqttConnection:
                 if code in _UNSUPPORTED_VERSION:
                     raise UnsupportedVersionError(text) from error
                 raise (RefusedError if code in REFUSALS else SessionError)(text) from error
-            if mqtt_5:
-                # Old brokers hang up on a version that they have never heard of.
+            if mqtt_5 and hung_up:
+                # Old brokers hang up on a version that they have never heard of; so do brokers that are stopping.
                 raise UnsupportedVersionError(str(error)) from error
             raise
 
