@@ -300,6 +300,8 @@ class Recognizer:
     def _sort_out(self, step: Step) -> _Work:
         """Set aside windows of feeds too slow for the model; to be asked while the step's segments are current."""
         slots = step.windows.slots
+        if not len(slots):
+            return _Work(closed=step.closed, gap_ns=step.gap_ns)
         slow = self._preprocessor.aligner.feed_hz[slots].min(axis=1) < self._slowest_feed_hz
         if slow.any():
             return _Work(step.windows[~slow], step.windows[slow], step.closed, step.gap_ns)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,10 @@ _TURN_SAMPLES_EACH: Final = 256
 #: An interval longer than this many feed periods is a hole. One and a half: half way to one missing reading.
 HOLE_PERIODS: Final = 1.5
 
+#: Back from the end of a run to its last reading, and the one before.
+_LAST_TWO: Final = np.array([1, 2]).reshape(2, 1, 1)
+
+_T = TypeVar("_T", bound=np.generic)
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
 
@@ -146,7 +150,9 @@ class Aligner(Slots):
 
     def _runs(self, lanes: Lanes) -> tuple[Int64, NDArray[np.bool_]]:
         """End of each lane's first run, and whether a gap ended it."""
-        gaps = np.flatnonzero(np.diff(lanes.times) > self._spec.max_gap_ns) + 1
+        gaps = np.empty(0, np.intp)
+        if not lanes.steady:
+            gaps = np.flatnonzero(lanes.times[1:] - lanes.times[:-1] > self._spec.max_gap_ns) + 1
         if not len(gaps):
             return lanes.released, np.zeros(len(lanes.start), np.bool_)
         # The first gap behind a lane's start that still lies inside its released part.
@@ -159,52 +165,54 @@ class Aligner(Slots):
     ) -> tuple[GridChunk, Int64, NDArray[np.bool_]]:
         """One segment's samples for each row, the first reading each lane still needs, and the rows with more."""
         width = len(self._sensors)
+        shape = (len(rows), width)
         start = lanes.start.copy()
         again = np.zeros(len(rows), np.bool_)
-        opened = np.zeros(len(rows), np.bool_)
         for i in np.flatnonzero(self.factor[rows] == 0).tolist():
             mine = slice(i * width, (i + 1) * width)
-            opened[i], again[i] = self._open(int(rows[i]), lanes, run_end[mine], closed[mine], start[mine])
-        is_open = self.factor[rows] > 0
-        anchor = np.repeat(self.anchor_ns[rows], width)
-        factor = np.repeat(self.factor[rows], width)
-        horizon = np.where(
-            np.repeat(is_open, width) & (run_end > start),
-            self._horizon(lanes.times, start, run_end, closed=closed, anchor=anchor, factor=np.maximum(factor, 1)),
-            -1,
+            again[i] = self._open(int(rows[i]), lanes, run_end[mine], closed[mine], start[mine])
+        factor, anchor_ns, first = self.factor[rows], self.anchor_ns[rows], self.next_index[rows]
+        is_open = factor > 0
+        horizon = self._horizon(
+            lanes.times,
+            start.reshape(shape),
+            run_end.reshape(shape),
+            closed=closed.reshape(shape),
+            anchor=anchor_ns[:, None],
+            factor=np.maximum(factor, 1)[:, None],
         )
-        last = horizon.reshape(-1, width).min(axis=1)
-        counts = np.where(is_open, np.maximum(last - self.next_index[rows] + 1, 0), 0)
+        last = horizon.min(axis=1)
+        counts = np.maximum(last - first + 1, 0) * is_open
         turn = max(_TURN_SAMPLES // max(len(rows), 1), _TURN_SAMPLES_EACH)
         cut = counts > turn
+        ended = np.zeros(len(rows), np.bool_)
+        if closed.any():
+            ended = is_open & (closed.reshape(shape) & (horizon == last[:, None])).any(axis=1) & ~cut
         if cut.any():
             counts = np.minimum(counts, turn)
             again |= cut
-        ended = is_open & (closed & (horizon == np.repeat(last, width))).reshape(-1, width).any(axis=1) & ~cut
-        gap_ns = np.zeros(len(rows), np.int64)
         emitting = np.flatnonzero(counts)
         samples, hole_ns = self._interpolate(rows, lanes, run_end, emitting, counts)
-        first = self.next_index[rows]
-        chunk_factor = self.factor[rows]
-        self.next_index[rows] += counts
+        self.next_index[rows] = first + counts
         if is_open.any():
-            needed = self._first_needed(rows, lanes, run_end, start)
-            start = np.where(np.repeat(is_open, width), needed, start)
+            start = np.where(np.repeat(is_open, width), self._first_needed(rows, lanes, run_end, start), start)
+        gap_ns = np.zeros(len(rows), np.int64)
         for i in np.flatnonzero(ended).tolist():
             for lane in range(i * width, (i + 1) * width):
-                if closed[lane] and horizon[lane] == last[i]:
+                if closed[lane] and horizon[i, lane - i * width] == last[i]:
                     start[lane] = run_end[lane]
                     gap_ns[i] = max(int(gap_ns[i]), int(lanes.times[run_end[lane]] - lanes.times[run_end[lane] - 1]))
         again |= ended
-        stalled = self._drop_stalled(rows, lanes, start, ~cut) & ~ended & is_open if width > 1 else ended & False
-        self.factor[rows[ended | stalled]] = 0
+        stalled = self._drop_stalled(rows, lanes, start, ~cut) & is_open if width > 1 else ended
         over = np.flatnonzero(ended | stalled)
-        self._counts.gaps += len(over)
+        if len(over):
+            self.factor[rows[over]] = 0
+            self._counts.gaps += len(over)
         self._counts.bridged += int(np.count_nonzero(hole_ns))
         chunk = GridChunk(
             rows[emitting],
             (first == 0)[emitting],
-            chunk_factor[emitting],
+            factor[emitting],
             first[emitting],
             counts[emitting],
             samples,
@@ -214,15 +222,13 @@ class Aligner(Slots):
         )
         return chunk, start, again
 
-    def _open(
-        self, slot: int, lanes: Lanes, run_end: Int64, closed: NDArray[np.bool_], start: Int64
-    ) -> tuple[bool, bool]:
+    def _open(self, slot: int, lanes: Lanes, run_end: Int64, closed: NDArray[np.bool_], start: Int64) -> bool:
         """Open a segment where all sensors' runs overlap; else say whether a later run is worth a look.
 
         Moves `start` past runs that can't be part of any segment.
         """
         if bool((run_end <= start).any()):
-            return False, False
+            return False
         anchor = int(lanes.times[start].max())
         short = lanes.times[run_end - 1] < anchor
         useless = closed & short
@@ -230,7 +236,7 @@ class Aligner(Slots):
         if not useless.any():
             if short.any():
                 # Whether this run reaches the anchor is not known yet.
-                return False, False
+                return False
             for lane in range(len(start)):
                 run = lanes.times[start[lane] : run_end[lane]]
                 from_anchor = run[np.searchsorted(run, anchor) :][:RATE_READINGS]
@@ -241,62 +247,66 @@ class Aligner(Slots):
                 elif closed[lane]:
                     useless[lane] = True
                 else:
-                    return False, False
+                    return False
         if useless.any():
             start[useless] = run_end[useless]
-            return False, True
+            return True
         self.anchor_ns[slot] = anchor
         self.next_index[slot] = 0
         self.feed_hz[slot] = rates
         most = min(MAX_FACTOR, max(1, MAX_FINE_HZ // self._spec.rate_hz))
         self.factor[slot] = min(max(1, int(np.ceil(rates.max() / self._spec.rate_hz - 0.2))), most)
-        return True, False
+        return False
 
     def _horizon(
         self, times: Int64, start: Int64, run_end: Int64, *, closed: NDArray[np.bool_], anchor: Int64, factor: Int64
     ) -> Int64:
-        """Last grid index that each lane can supply: (lanes,) int64.
+        """Last grid index that each lane can supply, (rows, sensors) int64; -1 for none.
 
         A point between two readings needs the reading after them, unless the run ends there; a point on a reading
         needs nothing more.
         """
-        last = times[np.maximum(run_end - 1, 0)] - anchor
-        before = np.where(run_end - start > 1, times[np.maximum(run_end - 2, 0)] - anchor, -1)
-        at_last = _floor_index(last, factor, self._spec.period_ns)
-        at_before = _floor_index(before, factor, self._spec.period_ns)
-        on_grid = at_last * self._spec.period_ns // factor == last
-        horizon: Int64 = np.where(closed | (on_grid & (at_last == at_before + 1)), at_last, at_before)
+        # Both in one array, offset[0] and offset[1], for half as many calls.
+        offset = times[np.maximum(run_end - _LAST_TWO, 0)] - anchor
+        length = run_end - start
+        offset[1][length < 2] = -1
+        at = _floor_index(offset, factor, self._spec.period_ns)
+        on_grid = at[0] * self._spec.period_ns // factor == offset[0]
+        horizon: Int64 = np.where(closed | (on_grid & (at[0] == at[1] + 1)), at[0], at[1])
+        horizon[length == 0] = -1
         return horizon
 
     def _interpolate(
         self, rows: Int64, lanes: Lanes, run_end: Int64, emitting: Int64, counts: Int64
     ) -> tuple[Float64, Int64]:
+        """Samples (m, 3 * sensors) of the rows that emit any, and the holes that they bridge (m,)."""
         width = len(self._sensors)
-        n = counts[emitting]
-        total = int(n.sum())
+        if not len(emitting):
+            return np.empty((0, 3 * width)), np.empty(0, np.int64)
+        slots, n = rows[emitting], counts[emitting]
+        end: Int64 = n.cumsum()
+        total = int(end[-1])
+        # Samples are numbered through; those of a row count from the next one of its segment.
+        index = np.arange(total) + _spread(self.next_index[slots] - end + n, n)
+        offset = index * self._spec.period_ns // _spread(self.factor[slots], n)
+        grid_ns = _spread(self.anchor_ns[slots], n) + offset
         samples = np.empty((total, 3 * width))
-        hole_ns = np.zeros(total, np.int64)
-        if not total:
-            return samples, hole_ns
-        slots = rows[emitting]
-        index = np.arange(total) + np.repeat(self.next_index[slots] - (np.cumsum(n) - n), n)
-        offset = index * self._spec.period_ns // np.repeat(self.factor[slots], n)
-        grid_ns = np.repeat(self.anchor_ns[slots], n) + offset
+        hole_ns: Int64 = np.zeros(total, np.int64)
         for sensor in range(width):
             lane = emitting * width + sensor
-            at = lanes.last_at_or_before(np.repeat(lane, n), grid_ns)
-            feed_period_ns = np.repeat(1e9 / self.feed_hz[slots, sensor], n)
+            feed_period_ns = 1e9 / self.feed_hz[slots, sensor]
             samples[:, 3 * sensor : 3 * sensor + 3], interval_ns = interpolate(
                 lanes.times,
                 lanes.values,
-                at,
+                lanes.last_at_or_before(_spread(lane, n), grid_ns),
                 grid_ns,
-                first=np.repeat(lanes.start[lane], n),
-                last=np.repeat(run_end[lane] - 1, n),
-                min_step_ns=feed_period_ns / 4,
+                first=_spread(lanes.start[lane], n),
+                last=_spread(run_end[lane] - 1, n),
+                min_step_ns=_spread(feed_period_ns / 4, n),
             )
-            hole = np.where(interval_ns > HOLE_PERIODS * feed_period_ns, interval_ns, 0)
-            np.maximum(hole_ns, hole, out=hole_ns)
+            is_hole = interval_ns > _spread(HOLE_PERIODS * feed_period_ns, n)
+            if is_hole.any():
+                hole_ns = np.maximum(hole_ns, np.where(is_hole, interval_ns, 0))
         return samples, hole_ns
 
     def _first_needed(self, rows: Int64, lanes: Lanes, run_end: Int64, start: Int64) -> Int64:
@@ -305,7 +315,7 @@ class Aligner(Slots):
         factor = np.maximum(self.factor[rows], 1)
         next_ns = self.anchor_ns[rows] + self.next_index[rows] * self._spec.period_ns // factor
         at = lanes.last_at_or_before(np.arange(len(start)), np.repeat(next_ns, width))
-        needed: Int64 = np.clip(np.minimum(at, run_end - 1) - 1, start, lanes.end)
+        needed: Int64 = np.minimum(np.maximum(np.minimum(at, run_end - 1) - 1, start), lanes.end)
         return needed
 
     def _drop_stalled(self, rows: Int64, lanes: Lanes, start: Int64, of: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -325,6 +335,11 @@ class Aligner(Slots):
                 # One reading older than the bound stays, so that the age of the wait can still be told.
                 start[lane] += max(int(np.searchsorted(times, oldest)) - 1, 0)
         return stalled
+
+
+def _spread(each: NDArray[_T], n: Int64) -> NDArray[_T]:
+    """Each row's value for each of its n samples; one row's stays as it is, to be broadcast where it meets them."""
+    return each if len(each) == 1 else np.repeat(each, n)
 
 
 def _floor_index(offset_ns: Int64, factor: Int64, period_ns: int) -> Int64:

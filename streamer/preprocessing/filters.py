@@ -4,8 +4,9 @@
               (faster feeds only)                                  ├─ gravity low-pass ─ gravity, body = total - gravity
                                                                    └─ angular rate - its drift low-pass
 
-One `sosfilt` call costs as much for one sample as for fifty (its overhead, not the arithmetic), so slots with
-equal counts of samples are filtered together.
+One call of a filter costs as much for one sample as for fifty (its overhead, not the arithmetic), so slots with
+equal counts of samples are filtered together. For the same reason the loop behind SciPy's `sosfilt` is called without
+what surrounds it: checking and arranging the arguments takes ten times as long as filtering a second of one watch.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ from streamer.imu import STANDARD_GRAVITY
 from streamer.preprocessing.align import MAX_FACTOR, GridChunk
 from streamer.preprocessing.slots import Slots
 from streamer.preprocessing.spec import CHANNELS, LowPass, PreprocessingSpec
+
+try:
+    from scipy.signal._sosfilt import _sosfilt
+except ImportError:  # not a promised place: another release of SciPy may have it elsewhere
+    _sosfilt = None  # type: ignore[assignment]  # told apart where it is called
 
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
@@ -66,11 +72,11 @@ class FilterBank(Slots):
             self._scale[:3] = 1.0 / STANDARD_GRAVITY
         names = CHANNELS if spec.uses_gyro else CHANNELS[:9]
         self._order = [names.index(channel) for channel in spec.channels]
-        # (slots, sections, axes, 2) for each low-pass.
+        # (slots, axes, sections, 2) for each low-pass.
         self.noise = _no_state(spec.noise, capacity, self._axes)
         self.gravity = _no_state(spec.gravity, capacity, 3)
         self.drift = _no_state(spec.gyro_drift if spec.uses_gyro else None, capacity, 3)
-        self.anti_alias = np.zeros((capacity, ANTI_ALIAS_ORDER // 2, self._axes, 2))
+        self.anti_alias = np.zeros((capacity, self._axes, ANTI_ALIAS_ORDER // 2, 2))
         # (slots, axes, 2): the two samples before the next, for the median.
         self.recent = np.zeros((capacity, self._axes, 2))
         self.recent_hole_ns = np.zeros(capacity, np.int64)
@@ -85,17 +91,23 @@ class FilterBank(Slots):
 
     def push(self, chunk: GridChunk) -> Iterator[FilteredSamples]:
         """Filter a chunk; slots come back in groups of equal counts."""
-        self.fresh[chunk.slots[chunk.opened]] = True
-        start = np.cumsum(chunk.counts) - chunk.counts
+        if chunk.opened.any():
+            self.fresh[chunk.slots[chunk.opened]] = True
         fresh = self.fresh[chunk.slots]
         phase = chunk.first % chunk.factor
         # What must be equal for slots to be filtered together, as one number.
         kind = (((chunk.counts * MAX_FACTOR + phase) * MAX_FACTOR + chunk.factor - 1) * 2 + chunk.opened) * 2 + fresh
         for group in _groups(kind):
             one = int(group[0])
-            index = start[group][:, None] + np.arange(chunk.counts[one])
-            x = chunk.samples[index].transpose(0, 2, 1) * self._scale[:, None]
-            slots, hole_ns, opened = chunk.slots[group], chunk.hole_ns[index], bool(chunk.opened[one])
+            shape = (len(group), int(chunk.counts[one]))
+            if len(group) == len(kind):
+                samples, hole_ns = chunk.samples, chunk.hole_ns
+            else:
+                start = (chunk.counts.cumsum() - chunk.counts)[group]
+                index = (start[:, None] + np.arange(shape[1])).ravel()
+                samples, hole_ns = chunk.samples[index], chunk.hole_ns[index]
+            x = samples.reshape(*shape, self._axes).transpose(0, 2, 1) * self._scale[:, None]
+            slots, hole_ns, opened = chunk.slots[group], hole_ns.reshape(shape), bool(chunk.opened[one])
             if chunk.factor[one] > 1:
                 x, hole_ns = self._decimate(slots, x, hole_ns, int(chunk.factor[one]), int(phase[one]), opened=opened)
             if self._spec.median_len == 3:
@@ -150,21 +162,37 @@ def _low_pass(
     """One causal low-pass over (m, axes, n), reading and writing the slots' state."""
     sos, settled = _design(low_pass, rate_hz)
     if not fresh:
-        zi = state[slots].swapaxes(0, 1)
+        z = state[slots]
     elif primed:
-        zi = settled[:, None, None, :] * x[None, :, :, :1]
+        z = settled * x[:, :, :1, None]
     else:
-        zi = np.zeros((len(sos), *x.shape[:2], 2))
-    y, zf = sosfilt(sos, x, axis=-1, zi=zi)
-    state[slots] = zf.swapaxes(0, 1)
+        z = np.zeros((*x.shape[:2], len(sos), 2))
+    y, state[slots] = run_sections(sos, x, z)
     return y
+
+
+def run_sections(sos: Float64, x: Float64, z: Float64) -> tuple[Float64, Float64]:
+    """A cascade of second-order sections over signals (m, axes, n); z: (m, axes, sections, 2), its state before.
+
+    Returns:
+        The filtered signals and the state after them.
+    """
+    if _sosfilt is None:
+        y, zf = sosfilt(sos, x, axis=-1, zi=np.moveaxis(z, 2, 0))
+        return y, np.moveaxis(zf, 0, 2)
+    # Works in place, on rows: on copies of both.
+    y, z = np.array(x, np.float64, order="C"), np.array(z, np.float64, order="C")
+    _sosfilt(sos, y.reshape(-1, y.shape[2]), z.reshape(-1, *z.shape[2:]))
+    return y, z
 
 
 def _groups(kind: Int64) -> list[NDArray[np.intp]]:
     """Row numbers of equal kinds, together."""
-    order = np.argsort(kind, kind="stable")
-    if not len(order):
+    if not len(kind):
         return []
+    if (kind == kind[0]).all():
+        return [np.arange(len(kind))]
+    order = np.argsort(kind, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(kind[order])) + 1)
 
 
@@ -177,4 +205,4 @@ def _design(low_pass: LowPass, rate_hz: float) -> tuple[Float64, Float64]:
 
 def _no_state(low_pass: LowPass | None, capacity: int, axes: int) -> Float64:
     sections = 0 if low_pass is None else (low_pass.order + 1) // 2
-    return np.zeros((capacity, sections, axes, 2))
+    return np.zeros((capacity, axes, sections, 2))

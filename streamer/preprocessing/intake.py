@@ -76,6 +76,8 @@ class Intake(Slots):
         self._held = Readings(lanes)
         #: Slots with readings astray; their next ones are looked at one by one.
         self._astray: set[int] = set()
+        #: Slots with a time in `useless_ns`.
+        self._useless: set[int] = set()
         #: Slots whose clock went back, with what is left of their batches, and the time it is now.
         self._turned: dict[int, tuple[ImuBatch, int]] = {}
 
@@ -105,6 +107,7 @@ class Intake(Slots):
                 readings.import_(lanes, lengths, times, state[f"{kind}_values"].astype(np.float64))
         # Each of them may have readings astray: to look at them one by one is right in any case.
         self._astray.update(rows.tolist())
+        self._useless.update(rows.tolist())
 
     def reset(self, slot: int) -> None:
         """Forget a slot's readings."""
@@ -114,6 +117,7 @@ class Intake(Slots):
             self._needed.clear(lane)
             self._held.clear(lane)
         self._astray.discard(slot)
+        self._useless.discard(slot)
 
     def take_counts(self) -> IntakeCounts:
         """The counts since the last call of this."""
@@ -150,15 +154,18 @@ class Intake(Slots):
                 lane += 1
         rows = np.asarray(slots, np.int64)
         lanes = lay(times, values, lengths)
-        steps = np.diff(lanes.times)
+        steps = lanes.times[1:] - lanes.times[:-1]
         # Seen as unsigned, a step back is a huge one: one pass tests both ends.
         disorder = (steps - 1).view(np.uint64) >= self.timelines.bridge_ns
-        # From one lane to the next anything may be.
-        inner = lanes.end[:-1] - 1
-        disorder[inner[(inner >= 0) & (inner < len(steps))]] = False
+        if len(lanes.end) > 1:
+            # From one lane to the next anything may be.
+            inner = lanes.end[:-1] - 1
+            disorder[inner[(inner >= 0) & (inner < len(steps))]] = False
         if disorder.any():
             lane_of = np.searchsorted(lanes.end, np.flatnonzero(disorder), side="right")
             odd.update(rows[lane_of // width].tolist())
+        else:
+            lanes.steady = self.timelines.bridge_ns <= self._spec.max_gap_ns
         if odd:
             lanes = self._put_in_order(rows, batches, lanes, odd)
         self._release(rows, lanes, self._lateness_ns)
@@ -191,7 +198,7 @@ class Intake(Slots):
     def carried(self, rows: Int64) -> Lanes:
         """Lanes of slots as they are, released as far as they were."""
         lanes = self._lay_needed(rows)
-        self._mark_released(rows, lanes)
+        self._mark_released(lanes, self.timelines.watermark_ns[rows])
         return lanes
 
     def keep(self, rows: Int64, lanes: Lanes, start: Int64) -> None:
@@ -206,9 +213,11 @@ class Intake(Slots):
         """The slots in which a sensor has been wanting for longer than SENSOR_SKEW_NS, each with the time since when
         the other readings have come without a pause.
         """
+        if len(self._sensors) == 1 and self._useless.isdisjoint(slots):
+            return []
         rows = np.asarray(slots, np.int64)
         newest = self.timelines.newest_ns[rows]
-        behind = newest.max(axis=1, initial=NEVER) - newest.min(axis=1) > SENSOR_SKEW_NS
+        behind = newest.max(axis=1) - newest.min(axis=1) > SENSOR_SKEW_NS
         useless = self.useless_ns[rows, 1] - self.useless_ns[rows, 0] > SENSOR_SKEW_NS
         missing = []
         for i in np.flatnonzero(behind | useless).tolist():
@@ -235,8 +244,11 @@ class Intake(Slots):
 
     def _note_useless(self, slot: int, batch: ImuBatch) -> None:
         if batch.acc is not None or "gyro" in self._sensors:
-            self.useless_ns[slot] = NEVER
+            if slot in self._useless:
+                self._useless.discard(slot)
+                self.useless_ns[slot] = NEVER
             return
+        self._useless.add(slot)
         first_ns, newest_ns = self.useless_ns[slot].tolist()
         t_ns = batch.t_ns
         before = int(t_ns[0]) if first_ns == NEVER else newest_ns
@@ -309,20 +321,21 @@ class Intake(Slots):
 
     def _release(self, rows: Int64, lanes: Lanes, lateness_ns: int) -> None:
         """Move newest times and watermarks on; set how far each lane is released."""
-        lines = self.timelines
-        filled = lanes.end > lanes.start
-        newest = lines.newest_ns[rows].ravel()
-        newest[filled] = np.maximum(newest[filled], lanes.times[lanes.end[filled] - 1])
-        watermark = np.maximum(lines.watermark_ns[rows].ravel(), newest - lateness_ns)
-        lines.newest_ns[rows] = newest.reshape(len(rows), -1)
-        lines.watermark_ns[rows] = watermark.reshape(len(rows), -1)
-        for lane in np.flatnonzero(newest >= lines.next_mark_ns[rows].ravel()).tolist():
+        lines, shape = self.timelines, (len(rows), len(self._sensors))
+        newest = lines.newest_ns.take(rows, axis=0)
+        if len(lanes.times):
+            last = lanes.times[np.maximum(lanes.end - 1, 0)]
+            newest = np.maximum(newest, np.where(lanes.end > lanes.start, last, NEVER).reshape(shape))
+        watermark = np.maximum(lines.watermark_ns.take(rows, axis=0), newest - lateness_ns)
+        lines.newest_ns[rows] = newest
+        lines.watermark_ns[rows] = watermark
+        for lane in np.flatnonzero(newest >= lines.next_mark_ns.take(rows, axis=0)).tolist():
             row, sensor = divmod(lane, len(self._sensors))
             own = slice(int(lanes.start[lane]), int(lanes.end[lane]))
             lines.mark(int(rows[row]), sensor, lanes.times[own], lanes.values[own])
-        self._mark_released(rows, lanes)
+        self._mark_released(lanes, watermark)
 
-    def _mark_released(self, rows: Int64, lanes: Lanes) -> None:
-        behind = lanes.times <= np.repeat(self.timelines.watermark_ns[rows].ravel(), lanes.end - lanes.start)
-        passed = np.concatenate([[0], np.cumsum(behind)])
-        lanes.released = lanes.start + passed[lanes.end] - passed[lanes.start]
+    @staticmethod
+    def _mark_released(lanes: Lanes, watermark: Int64) -> None:
+        none = not len(lanes.times)
+        lanes.released = lanes.end if none else lanes.first_after(np.arange(len(lanes.start)), watermark.ravel())

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
+#: From the reading before a time to the four nearest.
+_FOUR: Final = np.array([[-1], [0], [1], [2]])
 
 
 def interpolate(
@@ -23,9 +27,9 @@ def interpolate(
         values: (n, 3) float64.
         at: (m,) index of the last reading at or before each wanted time.
         t_ns: (m,) int64 ns, wanted times.
-        first: (m,) index of the first reading that may be used.
-        last: (m,) index of the last reading that may be used.
-        min_step_ns: (m,) float64, shorter steps between neighbours count as this long, so that two readings at
+        first: (m,) or (1,) index of the first reading that may be used.
+        last: (m,) or (1,) index of the last reading that may be used.
+        min_step_ns: (m,) or (1,) float64, shorter steps between neighbours count as this long, so that two readings at
             almost the same time cannot make a slope of their noise.
 
     Returns:
@@ -33,34 +37,48 @@ def interpolate(
 
     Source: Catmull and Rom (1974), "A class of local interpolating splines", in the non-uniform, parabolic form.
     """
-    interval_ns = np.zeros(len(at), np.int64)
-    between = np.flatnonzero((times[at] != t_ns) & (at < last))
-    result = values[at]
-    if not len(between):
+    is_between = (times[at] != t_ns) & (at < last)
+    if not is_between.all():
+        interval_ns = np.zeros(len(at), np.int64)
+        result = values.take(at, axis=0)
+        if is_between.any():
+            first, last = (x if len(x) == 1 else x[is_between] for x in (first, last))
+            shortest = min_step_ns if len(min_step_ns) == 1 else min_step_ns[is_between]
+            result[is_between], interval_ns[is_between] = _between(
+                times, values, at[is_between], t_ns[is_between], first=first, last=last, shortest=shortest
+            )
         return result, interval_ns
-    left = at[between]
-    shortest = min_step_ns[between]
-    has_before, has_after = left > first[between], left + 2 <= last[between]
-    before, after = np.where(has_before, left - 1, left), np.where(has_after, left + 2, left + 1)
-    step_ns = times[left + 1] - times[left]
-    interval_ns[between] = step_ns
-    step = step_ns.astype(np.float64)
-    step_before = (times[left] - times[before]).astype(np.float64)
-    step_after = (times[after] - times[left + 1]).astype(np.float64)
+    return _between(times, values, at, t_ns, first=first, last=last, shortest=min_step_ns)
+
+
+def _between(
+    times: Int64, values: Float64, left: Int64, t_ns: Int64, *, first: Int64, last: Int64, shortest: Float64
+) -> tuple[Float64, Int64]:
+    # The four nearest readings, and the steps and rises between them, each in one array: calls cost more than numbers.
+    near = left + _FOUR
+    has_outer = np.array([left > first, left + 1 < last])
+    inside = bool(has_outer.all())
+    if not inside:
+        near[::3] = np.where(has_outer, near[::3], near[1:3])
+    near_ns = times[near]
+    steps_ns = near_ns[1:] - near_ns[:-1]
+    step, outer = steps_ns[1].astype(np.float64), steps_ns[::2].astype(np.float64)
 
     # The cubic is linear in the readings. With u from 0 to 1 between the inner two, the slopes at their ends weigh in
     # with `at_left` and `at_right`, and each slope is a weighted mean of the rises on its two sides.
-    u = (t_ns[between] - times[left]).astype(np.float64) / step
-    at_left, at_right = step * u * (1.0 - u) ** 2, -step * u**2 * (1.0 - u)
-    left_by_before = np.where(has_before, step / ((step_before + step) * np.maximum(step_before, shortest)), 0.0)
-    left_by_inner = np.where(has_before, step_before / ((step_before + step) * step), 1.0 / step)
-    right_by_after = np.where(has_after, step / ((step + step_after) * np.maximum(step_after, shortest)), 0.0)
-    right_by_inner = np.where(has_after, step_after / ((step + step_after) * step), 1.0 / step)
-    inner = u**2 * (3.0 - 2.0 * u) + at_left * left_by_inner + at_right * right_by_inner
+    u = (t_ns - near_ns[1]).astype(np.float64) / step
+    rest, square = 1.0 - u, u**2
+    at_left, at_right = step * u * rest**2, -step * square * rest
+    both = outer + step
+    by_outer, by_inner = step / (both * np.maximum(outer, shortest)), outer / (both * step)
+    if not inside:
+        # An end without a neighbour has the slope of the inner rise.
+        by_outer, by_inner = np.where(has_outer, by_outer, 0.0), np.where(has_outer, by_inner, 1.0 / step)
+    inner = square * (3.0 - 2.0 * u) + at_left * by_inner[0] + at_right * by_inner[1]
 
-    x1, x2 = values[left], values[left + 1]
-    value = x1 + (x2 - x1) * inner[:, None]
-    value += (x1 - values[before]) * (at_left * left_by_before)[:, None]
-    value += (values[after] - x2) * (at_right * right_by_after)[:, None]
-    result[between] = value
-    return result, interval_ns
+    x = values.take(near, axis=0)
+    rises = x[1:] - x[:-1]
+    value = x[1] + rises[1] * inner[:, None]
+    value += rises[0] * (at_left * by_outer[0])[:, None]
+    value += rises[2] * (at_right * by_outer[1])[:, None]
+    return value, steps_ns[1]

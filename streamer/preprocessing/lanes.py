@@ -14,6 +14,7 @@ Float64 = NDArray[np.float64]
 
 NO_TIMES: Final = np.empty(0, np.int64)
 NO_VALUES: Final = np.empty((0, 3), np.float64)
+_LARGEST: Final = int(np.iinfo(np.int64).max)
 
 
 @dataclass(slots=True, eq=False)
@@ -24,6 +25,7 @@ class Lanes:
         times: (n,) int64 ns, ascending within a lane.
         values: (n, 3) float64.
         start, end: (lanes,) int64.
+        steady: whether it is known that no step within a lane is longer than a gap.
         released: (lanes,) int64, end of the readings that the watermark has passed.
     """
 
@@ -31,25 +33,37 @@ class Lanes:
     values: Float64
     start: Int64
     end: Int64
+    steady: bool = False
     released: Int64 = field(init=False)
+    _keys: Int64 | None = None
+
+    def first_after(self, lane: Int64, t_ns: Int64) -> Int64:
+        """Index of each lane's first reading after each time; the lane's end where there is none."""
+        if len(self.start) == 1:
+            return np.searchsorted(self.times, t_ns, side="right")
+        # One search over all lanes: times count from the lane's first reading, lanes are set apart by `span`.
+        span = _LARGEST // (len(self.start) + 1)
+        base = self.times[np.minimum(self.start, len(self.times) - 1)]
+        if self._keys is None:
+            lengths = self.end - self.start
+            self._keys = np.minimum(self.times - np.repeat(base, lengths), span - 1)
+            self._keys += np.repeat(np.arange(len(self.start)) * span, lengths)
+        wanted = np.minimum(np.maximum(t_ns - base[lane], -1), span - 1)
+        wanted += lane * span
+        after: Int64 = np.searchsorted(self._keys, wanted, side="right")
+        return after
 
     def last_at_or_before(self, lane: Int64, t_ns: Int64) -> Int64:
         """Index of each lane's last reading at or before each time; the lane's first where there is none."""
-        # One search over all lanes: times count from the lane's first reading, lanes are set apart by `span`.
-        span = np.iinfo(np.int64).max // (len(self.start) + 1)
-        base = self.times[np.minimum(self.start, len(self.times) - 1)]
-        lengths = self.end - self.start
-        keys = np.minimum(self.times - np.repeat(base, lengths), span - 1)
-        keys += np.repeat(np.arange(len(self.start)) * span, lengths)
-        wanted = np.clip(t_ns - base[lane], 0, span - 1) + lane * span
-        at: Int64 = np.searchsorted(keys, wanted, side="right") - 1
+        at: Int64 = np.maximum(self.first_after(lane, t_ns) - 1, self.start[lane])
         return at
 
 
 def lay(times: list[Int64], values: list[Float64], lengths: list[int]) -> Lanes:
     """Lanes from parts laid end to end; `lengths` says how many readings of them each lane has."""
-    end = np.cumsum(np.asarray(lengths, np.int64))
-    return Lanes(np.concatenate(times), np.concatenate(values), end - lengths, end)
+    numbers = np.array(lengths, np.int64)
+    end = numbers.cumsum()
+    return Lanes(np.concatenate(times), np.concatenate(values), end - numbers, end)
 
 
 class Readings:

@@ -60,7 +60,8 @@ class WindowBuffer(Slots):
 
     def push(self, filtered: FilteredSamples) -> list[DueWindows]:
         """Store samples; return the windows they completed."""
-        self.count[filtered.slots[filtered.opened]] = 0
+        if filtered.opened.any():
+            self.count[filtered.slots[filtered.opened]] = 0
         due: list[DueWindows] = []
         # At most one window per slot can come due within a hop.
         for first in range(0, filtered.channels.shape[1], self._hop_len):

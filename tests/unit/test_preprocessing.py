@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.signal import butter
 
 from streamer.errors import ConfigError
 from streamer.imu import STANDARD_GRAVITY, ImuBatch
+from streamer.preprocessing import filters
 from streamer.preprocessing.pipeline import Preprocessor, Step, Windows, denser, join_windows, windows_of
 from streamer.preprocessing.spec import UCI_HAR, Channel, LowPass, PreprocessingSpec
 from streamer.preprocessing.timelines import SENSOR_SKEW_NS
@@ -539,3 +541,19 @@ def test_long_sparse_message_is_worked_off_in_turns_that_change_nothing() -> Non
     np.testing.assert_array_equal(found.samples, expected.samples)
     np.testing.assert_array_equal(found.start_ns, expected.start_ns)
     np.testing.assert_array_equal(found.completeness, expected.completeness)
+
+
+def test_filter_loop_gives_what_scipys_own_call_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    sos = butter(5, 0.3, output="sos")
+    x, z = rng.normal(size=(7, 3, 40)), rng.normal(size=(7, 3, len(sos), 2))
+    for signals in (x, x[:, ::-1], x.transpose(0, 2, 1)[:, :3]):
+        before = signals.copy(), z.copy()
+        y, after = filters.run_sections(sos, signals, z)
+        with monkeypatch.context() as patch:
+            patch.setattr(filters, "_sosfilt", None)
+            expected_y, expected_after = filters.run_sections(sos, signals, z)
+        np.testing.assert_array_equal(y, expected_y)
+        np.testing.assert_array_equal(after, expected_after)
+        np.testing.assert_array_equal(signals, before[0])
+        np.testing.assert_array_equal(z, before[1])
