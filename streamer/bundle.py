@@ -25,7 +25,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from streamer.activities import ACTIVITIES, UNKNOWN
-from streamer.errors import BundleError, ConfigError, nearest
+from streamer.errors import BundleError, ConfigError, nearest, one_line
 from streamer.npz import read_npz
 from streamer.preprocessing.spec import PreprocessingSpec
 
@@ -244,7 +244,7 @@ def _manifest(path: Path, content: bytes) -> Manifest:
         schema = msgspec.json.decode(content, type=_Schema).schema
         manifest = msgspec.json.decode(content, type=Manifest) if schema == SCHEMA else None
     except (msgspec.DecodeError, UnicodeDecodeError, ConfigError) as error:
-        raise BundleError(f"{path}: {error!s:.300}") from error
+        raise BundleError(f"{path}: {one_line(error, 300)}") from error
     except RecursionError as error:
         raise BundleError(f"{path}: nested too deeply; expected a manifest") from error
     if manifest is None:

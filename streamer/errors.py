@@ -45,6 +45,16 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {found[0]}?" if found else ""
 
 
+def one_line(text: object, most: int = 200) -> str:
+    r"""What somebody else says, fit to stand in a message of one line: cut, and without unprintable characters.
+
+    >>> one_line("no such\n  field `a\x1bb`")
+    'no such field `a?b`'
+    """
+    line = " ".join(str(text)[: 2 * most].split())
+    return "".join(letter if letter.isprintable() else "?" for letter in line)[:most]
+
+
 class RejectReason(StrEnum):
     """The closed set of reasons for which a message is dropped; a metric label."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.errors import RecordingError
+from streamer.errors import RecordingError, one_line
 from streamer.recording import SENSORS, Recording
 from streamer.recordings.npz import nanoseconds
 from streamer.recordings.rows import LONGEST_NAME, RowReader
@@ -36,8 +36,8 @@ def read_parquet(path: Path, file: BinaryIO) -> list[Recording]:
         reader = _ParquetReader(path, table.schema_arrow)
         for block in table.iter_batches(batch_size=_BLOCK_ROWS, columns=reader.columns):
             reader.push(block)
-    except pa.ArrowException as error:
-        raise RecordingError(f"{path}: not readable as Parquet ({' '.join(str(error).split()):.200})") from error
+    except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError) as error:
+        raise RecordingError(f"{path}: not readable as Parquet ({one_line(error)})") from error
     return reader.recordings()
 
 
@@ -52,7 +52,7 @@ class _ParquetReader:
         times = [name for name in ("t_ns", "time") if name in names]
         if len(times) != 1:
             columns = ", ".join(names)
-            raise RecordingError(f"{path}: has the columns {columns:.100}; expected one of t_ns and time")
+            raise RecordingError(f"{path}: has the columns {one_line(columns, 100)}; expected one of t_ns and time")
         self._time = times[0]
         self._sensors = [sensor for sensor, axes in SENSORS.items() if any(axis in names for axis in axes)]
         missing = [axis for sensor in self._sensors or ["acc"] for axis in SENSORS[sensor] if axis not in names]
@@ -136,4 +136,4 @@ class _ParquetReader:
         return names
 
     def _wrong_type(self, name: str, found: object, expected: str) -> RecordingError:
-        return RecordingError(f"{self._path}: column {name} is {found!s:.50}; expected {expected}")
+        return RecordingError(f"{self._path}: column {name} is {one_line(found, 50)}; expected {expected}")
