@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.bundle import ModelBundle
-from streamer.errors import BundleError
+from streamer.errors import BundleError, one_line
 from streamer.onnx_file import requirements
 
 # From 1.29 on, official builds of ONNX Runtime report to Microsoft and keep a device identifier and a database below
@@ -118,7 +118,7 @@ class Classifier:
 
 def _reason(error: Exception, model: bytes) -> str:
     """The runtime's complaint in one line, with versions where it is about those."""
-    text = " ".join(str(error).split())
+    text = one_line(error, 2000)
     supported = re.search(r"till opset (\d+)", text)
     if supported:
         versions = ", ".join(f"{domain or 'ai.onnx'} {n}" for domain, n in requirements(model).opsets.items())

@@ -169,6 +169,8 @@ def test_oversize_file_is_not_read(tmp_path: Path, whole: dict[str, bytes], name
         ({"schema": 2, "of_later": 1}, "schema is 2; this release reads 1"),
         ({"schema": None}, "Object missing required field `schema`"),
         ({"surprise": 1}, "Object contains unknown field `surprise`"),
+        ({"sur\nprise": 1}, "Object contains unknown field `sur prise`"),
+        ({"s" * 1000: 1}, f"Object contains unknown field `{'s' * 269}"),
         ({"smoothing": None}, "Object missing required field `smoothing`"),
         ({"name": "No Name"}, r"Expected `str` matching regex '^[a-z0-9][a-z0-9-]{0,63}$' - at `$.name`"),
         ({"min_feed_rate_hz": 0}, "Expected `float` > 0.0 - at `$.min_feed_rate_hz`"),

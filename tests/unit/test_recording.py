@@ -342,6 +342,24 @@ def test_archive_that_claims_more_than_it_holds_allocates_nothing(tmp_path: Path
         read_recordings(tmp_path / "w.npz")
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '<f8', 'fortran_order': False, 'shape': (",
+        b"{'descr': '<f8', 'fortran_order': False, 'shape': (1, 3), } # \x82",
+        b"{'descr': [('x', '<f8')], 'fortran_order': False, 'shape': (1, 3), }",
+        b"{'descr': '<f8', 'fortran_order': False, 'shape': (-1, 3), }",
+        b"(" * 9000,
+        b"",
+    ],
+)
+def test_header_of_an_array_that_numpy_would_stumble_over_is_refused(tmp_path: Path, header: bytes) -> None:
+    with zipfile.ZipFile(tmp_path / "w.npz", "w") as archive:
+        archive.writestr("acc.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(24))
+    with pytest.raises(RecordingError, match="acc is no plain array of numbers or text"):
+        read_recordings(tmp_path / "w.npz")
+
+
 def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "w.parquet").write_bytes(b"PAR1")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
@@ -352,7 +370,8 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: py
 def test_damaged_parquet_is_refused(tmp_path: Path) -> None:
     path = in_parquet(tmp_path / "w.parquet", two_watches())
     whole = path.read_bytes()
-    for content in (whole[:4], whole[:-100], whole[:200] + bytes(100) + whole[300:]):
+    # In the last one, the description of the columns.
+    for content in (whole[:4], whole[:-100], whole[:200] + bytes(100) + whole[300:], whole[:-200] + whole[-150:]):
         path.write_bytes(content)
         with pytest.raises(RecordingError) as raised:
             read_recordings(path)
