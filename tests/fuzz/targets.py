@@ -189,10 +189,10 @@ def _events() -> Target:
     recognizer.recognize([victim], START_NS)
 
     def check(content: bytes) -> str:
-        messages = [Message(topics.imu("wrist"), part) for part in content.split(SEPARATOR)[:8]]
+        messages = [Message(topics.imu("w1"), part) for part in content.split(SEPARATOR)[:8]]
         result = recognizer.process(messages, START_NS)
         for event in result.events:
-            assert event.device == "wrist"
+            assert event.device == "w1"
             assert 0.0 <= event.confidence <= 1.0
             assert event.activity in {*ACTIVITIES, UNKNOWN}
             assert 0.0 <= event.completeness <= 1.0
@@ -203,7 +203,10 @@ def _events() -> Target:
         outcome = next(iter(result.counts.rejects), None)
         return OK if outcome is None else outcome
 
-    return Target(seeds, check, frozenset({OK, *RejectReason}))
+    def compose(rng: random.Random) -> bytes:
+        return SEPARATOR.join(composed(rng, rng.choice(("json", "cbor"))) for _ in range(rng.randrange(1, 5)))
+
+    return Target(seeds, check, frozenset({OK, *RejectReason}), compose)
 
 
 TARGETS: Final[dict[str, Callable[[], Target]]] = {
