@@ -15,12 +15,12 @@ MB = 1_000_000
 
 
 def test_a_fleet_that_comes_and_goes_gives_the_oracles_events_and_leaves_nothing_open(tmp_path: Path) -> None:
-    churn = Churn(watches=60, seconds=15.0, poison=0.02, life_s=(4.0, 9.0))
-    report = soak(tmp_path / "soak", churn, warm_s=4.0, reconnect_s=5.0, sample_s=0.5)
+    churn = Churn(watches=60, seconds=15.0, poison=0.05, life_s=(4.0, 9.0))
+    report = soak(tmp_path / "soak", churn, warm_s=4.0, reconnect_s=5.0, sample_s=0.5, stalls=1)
     assert report.verdict.ok, report
     assert report.events > 250
-    assert report.refused == report.rubbish > 10
-    assert report.reconnects >= 3
+    assert report.refused >= report.rubbish > 5
+    assert report.reconnects >= 2
     # Memory takes minutes to settle: its slope is the long soak's business.
     assert [what for what in report.growth if "memory" not in what] == []
 

@@ -12,9 +12,13 @@ from pathlib import Path
 
 from tests.chaos.feed import MODEL, SECOND, START_NS
 from tests.chaos.world import Verdict, World
+from tests.servers import MOSQUITTO_CONF
 from tests.soak.churn import Churn
 
 _SILENCE_S = 5.0
+#: Watches send faster than the service takes, so that the broker holds nearly all of it: 720 MB for 500 watches and ten
+#: minutes, and past its bound Mosquitto acknowledges and drops.
+_BROKER_CONF = MOSQUITTO_CONF.replace("max_queued_bytes 536870912", "max_queued_bytes 4000000000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,8 @@ def outage(folder: Path, *, watches: int, outage_s: float, around_s: float) -> C
     oracle = churn.oracle()
     # A watch that fell silent meanwhile is told of when it has been silent for a while after the broker's return.
     missed = {e.id for e in oracle.values() if e.decided_ns <= returns_ns - 2 * SECOND and e.reason != "silence"}
-    world = World(folder, churn.messages(), f"--model={MODEL}", f"--silence={_SILENCE_S}", speed=1.0)
+    arguments = (f"--model={MODEL}", f"--silence={_SILENCE_S}")
+    world = World(folder, churn.messages(), *arguments, speed=1.0, broker_conf=_BROKER_CONF)
     with world.running():
         world.play()
         world.until(lambda: False, within_s=around_s)
