@@ -14,17 +14,19 @@ rules. They look at nothing but that sensor's own readings in their order of arr
   its readings may be one that came before. To tell, a timeline keeps *marks*: of the first reading in each
   MARK_NS of time one byte that hangs on its time and values. A reading delivered again meets its mark, and the streak
   counts anew; readings of a clock that was set back don't. Readings held in such a streak would be too many: they are
-  dropped.
+  dropped. While a streak goes on its own readings may come again, if they lead to its last one.
 
-        times          0 ──────────────────▶ 100    restarts at 0, unlike before    redelivery of 80 to 100
-        known          [0, newest]                  60 s of other readings: back    marks at 80, 100: late, dropped
+        times          0 ------------------> 100    begins at 0 again, unlike before    delivered again: 50 to 100
+        known          [0, newest]                  60 s of other readings: back        marks at 60, 80: late, dropped
 
 A leap ahead is a gap like any other. A step back ends the segment, and all of the watch's sensors begin anew.
 
-Limits. A clock set back by less than RETURN_NS into known times is deaf until it has caught up. Marks reach MARKS times
-MARK_NS back, near three hours: readings of one watch from before that, delivered again for a minute, are taken for a
-clock that was set back; so are redelivered ones of which three clocks' marks share the place. Known times are the
-present stretch, the one before, and the hull of all older ones.
+Limits. A clock set back by less than RETURN_NS into known times is deaf until it has caught up, and one whose readings
+pause more often than that does not move a timeline back at all. Marks reach MARKS times MARK_NS back, near three hours:
+what is delivered again from before that for a minute is taken for a clock that was set back, and so are readings whose
+mark two later clocks have overwritten. Where a clock was set back, readings of before that are delivered again late as
+long as they lie behind the present; those that pass it go on with it. Known times are the present stretch, the one
+before, and the hull of all older ones. Feeds with steps longer than `bridge_ns` never make a streak, nor a window.
 """
 
 from __future__ import annotations
@@ -67,7 +69,17 @@ class Timelines(Slots):
     earlier stretches, the streak of readings astray, and marks.
     """
 
-    ARRAYS = ("newest_ns", "watermark_ns", "next_mark_ns", "began_ns", "since_ns", "earlier_ns", "astray", "marks")
+    ARRAYS = (
+        "newest_ns",
+        "watermark_ns",
+        "next_mark_ns",
+        "began_ns",
+        "since_ns",
+        "earlier_ns",
+        "astray",
+        "pending",
+        "marks",
+    )
 
     def __init__(self, sensors: int, *, capacity: int, lateness_ns: int, bridge_ns: int, leap_ns: int) -> None:
         """Build the arrays.
@@ -90,8 +102,10 @@ class Timelines(Slots):
         self.since_ns = np.full(shape, NEVER, np.int64)
         # Two stretches, first and last time of each: the hull of older ones, and the one before the present.
         self.earlier_ns = np.full((*shape, 2, 2), NEVER, np.int64)
-        # First time, last time, readings.
-        self.astray = np.zeros((*shape, 3), np.int64)
+        # First time, last time, readings, and whether the latest ones repeat earlier ones.
+        self.astray = np.zeros((*shape, 4), np.int64)
+        # Marks of the streak astray, by the place's number modulo their own.
+        self.pending = np.zeros((*shape, RETURN_NS // MARK_NS + 2), np.uint8)
         # Two bytes for each place, for a clock that was set back comes by again; 0 for none.
         self.marks = np.zeros((*shape, MARKS, 2), np.uint8)
 
@@ -107,7 +121,7 @@ class Timelines(Slots):
         if arrived is not None:
             times, values = np.concatenate([times, arrived[0]]), np.concatenate([values, arrived[1]])
         at = (slot, sensor)
-        first_ns, last_ns, astray = self.astray[at].tolist()
+        first_ns, last_ns, astray, repeats = self.astray[at].tolist()
         timeline = Timeline(
             lateness_ns=self.lateness_ns,
             bridge_ns=self.bridge_ns,
@@ -125,6 +139,8 @@ class Timelines(Slots):
             first_ns=first_ns,
             last_ns=last_ns,
             astray=astray,
+            repeats=bool(repeats),
+            pending=self.pending[at],
             held=list(range(before)) if astray else [],
         )
         if not astray:
@@ -142,7 +158,7 @@ class Timelines(Slots):
         self.began_ns[at] = timeline.began_ns
         self.since_ns[at] = timeline.since_ns
         self.earlier_ns[at] = timeline.earlier_ns
-        self.astray[at] = timeline.first_ns, timeline.last_ns, timeline.astray
+        self.astray[at] = timeline.first_ns, timeline.last_ns, timeline.astray, timeline.repeats
 
     def go_back(self, slot: int, at_ns: int) -> tuple[list[int], int]:
         """Begin a slot's timelines anew at a time; the sensors that do, and how far the newest of them steps back.
@@ -164,7 +180,7 @@ class Timelines(Slots):
         marks = self.marks[slot, sensor]
         next_ns = int(self.next_mark_ns[slot, sensor])
         while (i := int(np.searchsorted(times, next_ns))) < len(times):
-            _set_mark(marks, int(times[i]), _digest(int(times[i]), values[i]))
+            _set_mark(marks, int(times[i]) // MARK_NS, _digest(int(times[i]), values[i]))
             next_ns = _next_mark(int(times[i]))
         self.next_mark_ns[slot, sensor] = next_ns
 
@@ -183,6 +199,8 @@ class Timeline:
         since_ns: first time of the present stretch.
         earlier_ns: first and last time of the stretches before.
         first_ns, last_ns, astray: the streak of readings astray and how many went ahead in it.
+        repeats: whether the streak went back to where it had been, and has not come to its last reading since.
+        pending: marks of the streak; written to.
         held: indices of the readings astray that may still be taken.
         kept: indices of the readings taken, in the order of arrival.
     """
@@ -203,6 +221,8 @@ class Timeline:
     first_ns: int
     last_ns: int
     astray: int
+    repeats: bool
+    pending: NDArray[np.uint8]
     held: list[int]
     kept: list[int] = field(default_factory=list)
 
@@ -210,26 +230,10 @@ class Timeline:
         """Take or leave a reading; False, and nothing done with it, where it proves that the clock went back."""
         t_ns = self.times[i]
         if self.newest_ns == NEVER or self.watermark_ns < t_ns <= self.newest_ns + self.bridge_ns:
+            self._end_streak()
             self._keep(i)
-            self.astray = 0
-            self.held.clear()
             return True
-        if not self._go_astray(i):
-            return True
-        known = any(
-            first_ns <= self.last_ns and self.first_ns <= last_ns
-            for first_ns, last_ns in (*self.earlier_ns, (self.since_ns, self.newest_ns))
-        )
-        if known:
-            self.held.clear()
-        lasts = self.last_ns - self.first_ns >= (RETURN_NS if known else self.leap_ns) or len(self.held) >= MOST_HELD
-        if not lasts:
-            return True
-        if self.astray < LEAP_READINGS:
-            if len(self.held) >= MOST_HELD:
-                # Over and over the same times.
-                self.astray = 0
-                self.held.clear()
+        if not self._go_astray(i) or not self._is_believed():
             return True
         if t_ns <= self.newest_ns:
             if self.held:
@@ -268,10 +272,10 @@ class Timeline:
         if not (self.astray and abs(self.first_ns - at_ns) <= SENSOR_SKEW_NS):
             # Its sibling was first to tell; readings of the time before may still come, and are late.
             self.newest_ns += SENSOR_SKEW_NS
+        self._end_streak()
         self._begin_stretch(at_ns)
         self.newest_ns = self.watermark_ns = at_ns - 1
         self.began_ns = at_ns
-        self.astray = 0
 
     def _keep(self, i: int) -> None:
         t_ns = self.times[i]
@@ -280,7 +284,7 @@ class Timeline:
             self.watermark_ns = t_ns - self.lateness_ns
         elif t_ns > self.newest_ns:
             if t_ns // MARK_NS > self.newest_ns // MARK_NS:
-                _set_mark(self.marks, t_ns, _digest(t_ns, self.values[i]))
+                _set_mark(self.marks, t_ns // MARK_NS, _digest(t_ns, self.values[i]))
             self.newest_ns = t_ns
             self.watermark_ns = max(self.watermark_ns, t_ns - self.lateness_ns)
         else:
@@ -288,33 +292,69 @@ class Timeline:
         self.kept.append(i)
 
     def _go_astray(self, i: int) -> bool:
-        """Add a reading to the streak astray, or begin one with it; False where it comes late even for that."""
+        """Add a reading to the streak astray, or begin one with it; False where it only repeats the streak."""
         t_ns = self.times[i]
-        if self.astray and self.last_ns - self.lateness_ns < t_ns <= self.last_ns + self.bridge_ns:
-            if t_ns > self.last_ns:
-                if t_ns // MARK_NS > self.last_ns // MARK_NS and not _set_mark(
-                    self.marks, t_ns, _digest(t_ns, self.values[i])
-                ):
-                    self.astray, self.first_ns = 0, t_ns
-                self.astray += 1
-                self.last_ns = t_ns
-            self.first_ns = min(self.first_ns, t_ns)
-            self.held.append(i)
-        elif self.astray and self.first_ns <= t_ns <= self.last_ns:
+        if self.astray and self.first_ns <= t_ns <= self.last_ns - self.lateness_ns * (not self.repeats):
+            # Delivered again, if it leads to the streak's last reading. Of something else, the streak must not go on.
+            self.repeats = t_ns < self.last_ns
             return False
-        else:
-            self.astray, self.first_ns, self.last_ns = 1, t_ns, t_ns
+        if not self.astray or self.repeats or not 0 < t_ns - self.last_ns + self.lateness_ns <= self._reach_ns:
+            self.astray, self.first_ns, self.last_ns, self.repeats = 1, t_ns, t_ns, False
             self.held = [i]
+            return True
+        if t_ns > self.last_ns:
+            place = t_ns // MARK_NS
+            if place > self.last_ns // MARK_NS:
+                digest = _digest(t_ns, self.values[i])
+                if digest in self.marks[place % MARKS]:
+                    self.astray, self.first_ns = 0, t_ns
+                self.pending[place % len(self.pending)] = digest
+            self.astray += 1
+            self.last_ns = t_ns
+        self.first_ns = min(self.first_ns, t_ns)
+        self.held.append(i)
         return True
+
+    @property
+    def _reach_ns(self) -> int:
+        return self.lateness_ns + self.bridge_ns
+
+    def _is_believed(self) -> bool:
+        """Whether the streak astray proves another time; where it is in known times, its readings are let go."""
+        known = any(
+            first_ns <= self.last_ns and self.first_ns <= last_ns
+            for first_ns, last_ns in (*self.earlier_ns, (self.since_ns, self.newest_ns))
+        )
+        if known:
+            self.held.clear()
+        too_many = len(self.held) >= MOST_HELD
+        lasts = too_many or self.last_ns - self.first_ns >= (RETURN_NS if known else self.leap_ns)
+        if too_many and self.astray < LEAP_READINGS:
+            # Over and over the same times.
+            self._end_streak()
+        return lasts and self.astray >= LEAP_READINGS
 
     def _go_ahead(self, indices: list[int]) -> None:
         first_ns = min(self.times[i] for i in indices)
         if first_ns - self.newest_ns > STRETCH_NS:
             self._begin_stretch(first_ns)
         self.began_ns = first_ns
-        self.astray, self.held = 0, []
+        self.held = []
+        self._end_streak()
         for i in indices:
             self._keep(i)
+
+    def _end_streak(self) -> None:
+        if self.astray:
+            self._settle_marks()
+            self.astray = 0
+            self.held.clear()
+
+    def _settle_marks(self) -> None:
+        """Make the marks of a streak that is over lasting; while it goes on, its own readings may come again."""
+        places = range(self.first_ns // MARK_NS + 1, self.last_ns // MARK_NS + 1)
+        for place in places[-len(self.pending) :]:
+            _set_mark(self.marks, place, int(self.pending[place % len(self.pending)]))
 
     def _begin_stretch(self, at_ns: int) -> None:
         older, before = self.earlier_ns
@@ -362,11 +402,8 @@ def _digest(t_ns: int, values: Float64) -> int:
     return 1 + crc32(values.tobytes(), t_ns & 0xFFFFFFFF) % 255
 
 
-def _set_mark(marks: NDArray[np.uint8], t_ns: int, digest: int) -> bool:
-    """Mark a time; False where it bore the mark already."""
-    place = marks[t_ns // MARK_NS % MARKS]
-    if digest in place:
-        return False
-    place[1] = place[0]
-    place[0] = digest
-    return True
+def _set_mark(marks: NDArray[np.uint8], place: int, digest: int) -> None:
+    both = marks[place % MARKS]
+    if digest not in both:
+        both[1] = both[0]
+        both[0] = digest

@@ -138,6 +138,19 @@ def test_minutes_of_readings_delivered_again_are_known_by_their_marks(
         assert (found, counts.clock_jumps) == (recognized(bundle, parts, [50])[0], 0)
 
 
+# Second 130 is second 30 again, and believed to be at 190; with second 230 the watch is where it had never been.
+@pytest.mark.parametrize("by_ns", [-100 * SECOND, -100 * SECOND + 7 * MS])
+@pytest.mark.parametrize(
+    ("since", "until"),
+    [(100, 130), (100, 160), (131, 160), (131, 200), (185, 195), (195, 240), (100, 250)],
+)
+def test_readings_delivered_again_around_a_clock_set_back_change_nothing(by_ns: int, since: int, until: int) -> None:
+    parts = messages_in_order(shifted(noise(260 * 20, rate_hz=20), 130 * 20, by_ns), [20])
+    expected = windows_by(parts)
+    assert len(expected) == 129 + 69
+    assert windows_by([*parts[:until], *parts[since:until], *parts[until:]]) == expected
+
+
 @settings(max_examples=10)
 @given(ran_s=st.sampled_from([3, 30, 200]), by_ns=leaps, phase_ns=st.integers(0, 50 * MS), cuts=turns)
 @example(ran_s=200, by_ns=-100 * SECOND, phase_ns=0, cuts=[20])
