@@ -40,6 +40,7 @@ class ActivityEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         window_start_ns, window_end_ns: that window, half open.
         completeness: share of the window's time free of holes, at the feed's own rate.
         gap_ns: for windows the longest hole inside or just before; else since the last change of activity; 0 for none.
+            Of a clock that was set back, how far.
         reason: for ends and for unknown.
         model, model_digest: the bundle.
         probabilities: for windows: probability by label, before smoothing.

@@ -17,6 +17,7 @@ from scipy.signal import butter
 from streamer.errors import ConfigError
 from streamer.imu import STANDARD_GRAVITY, ImuBatch
 from streamer.preprocessing import filters
+from streamer.preprocessing.align import MAX_FINE_HZ
 from streamer.preprocessing.pipeline import Preprocessor, Step, Windows, denser, join_windows, windows_of
 from streamer.preprocessing.spec import UCI_HAR, Channel, LowPass, PreprocessingSpec
 from streamer.preprocessing.timelines import SENSOR_SKEW_NS
@@ -541,6 +542,28 @@ def test_long_sparse_message_is_worked_off_in_turns_that_change_nothing() -> Non
     np.testing.assert_array_equal(found.samples, expected.samples)
     np.testing.assert_array_equal(found.start_ns, expected.start_ns)
     np.testing.assert_array_equal(found.completeness, expected.completeness)
+
+
+@pytest.mark.parametrize("declared_hz", [None, 50.0, 10_000.0])
+@pytest.mark.parametrize("dense", [0, 200])
+def test_a_reading_stands_for_a_bounded_number_of_samples(declared_hz: float | None, dense: int) -> None:
+    # The dearest readings: a fast start latches fine steps, then each lies as far as is bridged from the one before.
+    t_ns = START_NS + np.cumsum(np.append(np.full(dense, MS // 10), np.full(500, UCI_HAR.max_gap_ns)))
+    values = np.zeros((len(t_ns), 3))
+    stages = Preprocessor(UCI_HAR)
+    samples = 0
+    for message in messages([ImuBatch("wrist", t_ns, values, values, declared_hz)], [100]):
+        for chunk in stages.aligner.advance([0], stages.intake.push([0], [message])):
+            samples += len(chunk.samples)
+    per_gap = UCI_HAR.max_gap_ns * max(MAX_FINE_HZ, UCI_HAR.rate_hz) // SECOND
+    assert 0 < samples <= per_gap * 500 + dense
+    # Readings that a watch may well send cost five at most.
+    stages = Preprocessor(UCI_HAR)
+    for rate_hz in (10.0, 25.0, 50.0, 200.0):
+        t_ns = times(60.0, rate_hz, start_s=100 * rate_hz)
+        honest = ImuBatch("wrist", t_ns, np.zeros((len(t_ns), 3)), np.zeros((len(t_ns), 3)))
+        found = sum(len(chunk.samples) for chunk in stages.aligner.advance([0], stages.intake.push([0], [honest])))
+        assert 0 < found <= 5 * len(honest)
 
 
 def test_filter_loop_gives_what_scipys_own_call_gives(monkeypatch: pytest.MonkeyPatch) -> None:
