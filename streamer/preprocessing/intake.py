@@ -309,8 +309,9 @@ class Intake(Slots):
             order = order[np.diff(times[order], prepend=NEVER) != 0]
             found.append((times[order], np.concatenate([self._needed.values[lane], kept_values])[order]))
             self._held.put(lane, *line.readings(line.held))
-            duplicate = max(duplicate, len(times) - len(order))
-            late = max(late, line.before + line.is_fed * arrived - len(line.kept) - len(line.held))
+            duplicate = max(duplicate, len(times) - len(order) + line.duplicates)
+            taken = len(line.kept) + len(line.held) + line.duplicates
+            late = max(late, line.before + line.is_fed * arrived - taken)
         self._counts.late += late
         self._counts.duplicate += duplicate
         if proof is not None or any(line.astray for line in lines):

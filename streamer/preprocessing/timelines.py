@@ -54,6 +54,8 @@ LEAP_READINGS: Final = 16
 RETURN_NS: Final = 60_000_000_000
 #: Readings of a leap that are held at most; more of them in less time are believed at once.
 MOST_HELD: Final = 1024
+#: Of these a reading may be the double; others are found out when they are taken.
+_LATEST_HELD: Final = 64
 #: A leap ahead by more begins another stretch of known times. Shorter ones may be pauses whose readings come later.
 STRETCH_NS: Final = 12 * 3_600_000_000_000
 #: A sensor this far behind its sibling is taken as absent.
@@ -203,6 +205,7 @@ class Timeline:
         pending: marks of the streak; written to.
         held: indices of the readings astray that may still be taken.
         kept: indices of the readings taken, in the order of arrival.
+        duplicates: readings dropped because one held has their time.
     """
 
     lateness_ns: int
@@ -225,6 +228,7 @@ class Timeline:
     pending: NDArray[np.uint8]
     held: list[int]
     kept: list[int] = field(default_factory=list)
+    duplicates: int = 0
 
     def take(self, i: int) -> bool:
         """Take or leave a reading; False, and nothing done with it, where it proves that the clock went back."""
@@ -302,6 +306,9 @@ class Timeline:
             self.astray, self.first_ns, self.last_ns, self.repeats = 1, t_ns, t_ns, False
             self.held = [i]
             return True
+        if t_ns <= self.last_ns and any(self.times[j] == t_ns for j in self.held[-_LATEST_HELD:]):
+            self.duplicates += 1
+            return False
         if t_ns > self.last_ns:
             place = t_ns // MARK_NS
             if place > self.last_ns // MARK_NS:
