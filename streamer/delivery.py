@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
 from typing import Final, Protocol
 
 from streamer import clock
@@ -59,8 +60,23 @@ class Delivery(Protocol):
         """A session has begun."""
         ...
 
-    def disconnected(self) -> None:
-        """It has ended."""
+    def disconnected(self, waiting: Iterable[Message]) -> None:
+        """It has ended.
+
+        Args:
+            waiting: messages of QoS 1 that it brought and that are still to be worked off.
+        """
+        ...
+
+    def is_repeat(self, message: Message) -> bool:
+        """Whether a message that the broker may have brought before was, and is or will be worked off.
+
+        Its readings' times would tell as well, but for a watch whose clock was set back in between.
+        """
+        ...
+
+    def end_repeats(self) -> None:
+        """The broker has begun to bring messages for the first time: those that it brings again are through."""
         ...
 
     async def room(self) -> None:
@@ -81,8 +97,13 @@ class Delivery(Protocol):
         """Like `run_call` without messages: a tick doesn't come again, so it is secured before its events are out."""
         ...
 
-    def worked_off(self, number: int | None) -> None:
-        """All messages up to an arrival number have been worked off, and what came of them posted."""
+    def worked_off(self, number: int | None, messages: Sequence[Message]) -> None:
+        """All messages up to an arrival number have been worked off, and what came of them posted.
+
+        Args:
+            number: None where none of them wants an acknowledgement.
+            messages: those since the last call of this that do.
+        """
         ...
 
     def settle(self) -> None:
@@ -129,7 +150,14 @@ class AtMostOnce:
     def connected(self, session: Session, *, mqtt_5: bool) -> None:
         """See `Delivery`."""
 
-    def disconnected(self) -> None:
+    def disconnected(self, waiting: Iterable[Message]) -> None:
+        """See `Delivery`."""
+
+    def is_repeat(self, message: Message) -> bool:  # noqa: ARG002 # a `Delivery`
+        """See `Delivery`."""
+        return False
+
+    def end_repeats(self) -> None:
         """See `Delivery`."""
 
     async def room(self) -> None:
@@ -145,7 +173,7 @@ class AtMostOnce:
         """See `Delivery`."""
         return self.run_call(now_ns, deaf_ns, [])
 
-    def worked_off(self, number: int | None) -> None:
+    def worked_off(self, number: int | None, messages: Sequence[Message]) -> None:
         """See `Delivery`."""
 
     def settle(self) -> None:
@@ -167,7 +195,7 @@ class AtMostOnce:
 class ExactlyOnce:
     """See `Delivery`: what a message did is in the journal, and its events are out, before it is acknowledged.
 
-    State: which messages are still owed an acknowledgement, and the session, while there is one.
+    State: which messages are still owed an acknowledgement, which may come again, and the session, while there is one.
     """
 
     keeps = True
@@ -182,8 +210,10 @@ class ExactlyOnce:
         self._workers = workers
         self._session: Session | None = None
         self._resumable = False
-        #: Journal record and arrival number of what may be acknowledged once the record is done with.
-        self._owed: deque[tuple[int, int]] = deque()
+        #: Journal record, arrival number and messages of what may be acknowledged once the record is done with.
+        self._owed: deque[tuple[int, int, Sequence[Message]]] = deque()
+        #: Digests of messages in the state, or in the queue, that the broker may bring again.
+        self._repeats: Counter[int] = Counter()
         self._acknowledged = 0
         self._nothing_owed = asyncio.Event()
         self._nothing_owed.set()
@@ -206,10 +236,12 @@ class ExactlyOnce:
         self._resumable = True
         for left in header.outbox:
             self._outbox.post(left.record, Outgoing(left.topic, left.payload, left.retain))
+        self._repeats.update(header.unacknowledged)
         listened_ns, repeated = header.now_ns, 0
         for record, call in self._store.replay(header):
             self._outbox.forget_before(call.published)
             self._outbox.post_events(record, self._run(call).events)
+            self._repeats.update(map(_digest, call.messages))
             listened_ns, repeated = call.now_ns, repeated + 1
             if repeated % _REPLAY_AT_A_TIME == 0:
                 await asyncio.sleep(0)
@@ -235,9 +267,25 @@ class ExactlyOnce:
             logger.warning("the broker no longer has the session: what came since the last one is lost")
         self._resumable = True
 
-    def disconnected(self) -> None:
+    def disconnected(self, waiting: Iterable[Message]) -> None:
         """See `Delivery`."""
         self._session = None
+        self._repeats = Counter(self._unacknowledged())
+        self._repeats.update(map(_digest, waiting))
+
+    def is_repeat(self, message: Message) -> bool:
+        """See `Delivery`."""
+        if self._repeats:
+            digest = _digest(message)
+            if self._repeats[digest] > 0:
+                self._repeats[digest] -= 1
+                return True
+        return False
+
+    def end_repeats(self) -> None:
+        """See `Delivery`."""
+        if self._repeats:
+            self._repeats.clear()
 
     async def room(self) -> None:
         """See `Delivery`."""
@@ -254,10 +302,10 @@ class ExactlyOnce:
         await self._store.sync()
         return self._run(call), record
 
-    def worked_off(self, number: int | None) -> None:
+    def worked_off(self, number: int | None, messages: Sequence[Message]) -> None:
         """See `Delivery`."""
         if number is not None:
-            self._owed.append((self._store.next - 1, number))
+            self._owed.append((self._store.next - 1, number, messages))
             self._nothing_owed.clear()
         self.settle()
         if self._store.snapshot_due:
@@ -294,6 +342,9 @@ class ExactlyOnce:
         self._take_snapshot(listened_ns or clock.now_ns(), last=True)
         await self._store.sync()
 
+    def _unacknowledged(self) -> Iterator[int]:
+        return (_digest(message) for _, _, messages in self._owed for message in messages)
+
     def _note(self, now_ns: int, deaf_ns: int, messages: list[Message]) -> tuple[Call, int]:
         call = Call(now_ns, deaf_ns, self._outbox.published_before(self._store.next), messages)
         return call, self._store.append(call)
@@ -327,9 +378,16 @@ class ExactlyOnce:
                     Unpublished(posted.record, posted.outgoing.topic, posted.outgoing.payload, posted.outgoing.retain)
                     for posted in self._outbox
                 ],
+                unacknowledged=[*self._unacknowledged(), *self._repeats.elements()],
                 farewell=[
                     Unpublished(0, topics.output(event.device, "event"), encode_event(event), retain=False)
                     for event in farewell
                 ],
             ),
         )
+
+
+def _digest(message: Message) -> int:
+    """What two messages share only if they are the same."""
+    digest = blake2b(message.payload, digest_size=8, key=message.topic.encode()[:64])
+    return int.from_bytes(digest.digest(), "little")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
 
 import msgspec
 
@@ -14,21 +15,25 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
     """A message, when it came (ns since the UTC epoch) and how.
 
     Attributes:
-        message: None where there is nothing to do but acknowledge it.
+        message: as it came, or without its payload where nobody needs that.
         arrived_ns: by the service's clock.
         qos: MQTT quality of service.
         number: counts arrivals over all connections, so that it says up to where to acknowledge.
+        again: the broker says that it may have brought it before.
+        is_done: there is nothing to do but acknowledge it.
     """
 
-    message: Message | None
+    message: Message
     arrived_ns: int
     qos: int
     number: int = 0
+    again: bool = False
+    is_done: bool = False
 
     @property
     def size(self) -> int:
         """Payload bytes."""
-        return 0 if self.message is None else len(self.message.payload)
+        return len(self.message.payload)
 
 
 class Ingress:
@@ -66,6 +71,9 @@ class Ingress:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def __iter__(self) -> Iterator[Arrival]:
+        return iter(self._waiting)
 
     def put(self, arrival: Arrival) -> bool:
         """Add a message; never blocks. False: it is left with the broker, for want of room."""

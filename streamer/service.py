@@ -18,6 +18,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
+import msgspec
+
 from streamer import clock
 from streamer.config import Settings
 from streamer.delivery import AtMostOnce, Delivery, ExactlyOnce
@@ -181,7 +183,7 @@ class Service:
                 pause_s = min(2 * pause_s, _LONGEST_BACKOFF_S)
             finally:
                 self._session = None
-                self._delivery.disconnected()
+                self._delivery.disconnected([arrival.message for arrival in self._ingress if arrival.qos])
                 # The next session brings them first.
                 self._left_behind = 0
                 self._left.clear()
@@ -294,21 +296,21 @@ class Service:
         """
         self._listened_ns = arrival.arrived_ns
         message = arrival.message
-        if message is not None:
-            size = len(message.payload)
-            if size > MAX_BYTES:
-                self._refuse_size(message, arrival)
-                message = None
-            elif (
-                self._settings.workers > 1
-                and not message.topic.endswith("/sync")
-                and not is_own(message.topic, worker=self._worker, workers=self._settings.workers)
-            ):
-                message = None
-        if message is None:
-            if not self._delivery.keeps:
-                return
-            arrival = Arrival(None, arrival.arrived_ns, arrival.qos, arrival.number)
+        if arrival.qos and not arrival.again:
+            self._delivery.end_repeats()
+        if arrival.again and self._delivery.is_repeat(message):
+            arrival = msgspec.structs.replace(arrival, is_done=True)
+        elif len(message.payload) > MAX_BYTES:
+            self._refuse_size(message, arrival)
+            arrival = _done(arrival)
+        elif (
+            self._settings.workers > 1
+            and not message.topic.endswith("/sync")
+            and not is_own(message.topic, worker=self._worker, workers=self._settings.workers)
+        ):
+            arrival = _done(arrival)
+        if arrival.is_done and not self._delivery.keeps:
+            return
         # Behind a message that was left with the broker none may be acknowledged, so none is taken.
         behind = self._left_behind or (self._stopping and self._delivery.keeps)
         if (arrival.qos and behind) or not self._ingress.put(arrival):
@@ -373,7 +375,7 @@ class Service:
                         self._hand_on(*await self._delivery.run_tick(now_ns, self._take_deaf_ns()))
 
     def _process(self, arrivals: Sequence[Arrival]) -> None:
-        messages = [a.message for a in arrivals if a.message is not None and not a.message.topic.endswith("/sync")]
+        messages = [a.message for a in arrivals if not (a.is_done or a.message.topic.endswith("/sync"))]
         record = 0
         if messages:
             self._metrics.messages.inc(len(messages))
@@ -384,10 +386,11 @@ class Service:
             self._hand_on(result, record, caused_ns=arrivals[0].arrived_ns)
         for arrival in arrivals:
             # Behind the events of everything that came before the question.
-            if arrival.message is not None and arrival.message.topic.endswith("/sync"):
+            if arrival.message.topic.endswith("/sync") and not arrival.is_done:
                 token = arrival.message.topic.split("/")[-2]
                 self._outbox.post(record, Outgoing(topics.synced(self._settings.client_id), token.encode()))
-        self._delivery.worked_off(next((a.number for a in reversed(arrivals) if a.qos), None))
+        wanting = [a for a in arrivals if a.qos]
+        self._delivery.worked_off(wanting[-1].number if wanting else None, [a.message for a in wanting])
 
     def _take_deaf_ns(self) -> int:
         deaf_ns, self._deaf_ns = self._deaf_ns, 0
@@ -413,6 +416,11 @@ class Service:
         if now_s - self._reject_logged_s >= _REJECT_LOG_S:
             logger.warning("%d messages refused, such as: %s", self._rejects_unlogged, example)
             self._reject_logged_s, self._rejects_unlogged = now_s, 0
+
+
+def _done(arrival: Arrival) -> Arrival:
+    """An arrival of which nobody needs the payload any more."""
+    return msgspec.structs.replace(arrival, message=Message(arrival.message.topic, b""), is_done=True)
 
 
 async def _first_of(*coroutines: Coroutine[Any, Any, Any]) -> None:

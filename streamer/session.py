@@ -229,7 +229,7 @@ class Broker:
         return opening, connection
 
     def _take(self, arrival: Arrival) -> None:
-        if arrival.message is not None and arrival.message.topic == _DROPPED_TOPIC:
+        if arrival.message.topic == _DROPPED_TOPIC:
             with suppress(ValueError):
                 self._dropped(int(arrival.message.payload))
         else:

@@ -24,7 +24,7 @@ from streamer.watches import Liveness
 
 logger = logging.getLogger(__name__)
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 _MAGIC: Final = b"har-stream snapshot\n"
 _PREFIX: Final = struct.Struct("<II")
 _PATTERN: Final = "snapshot-*.bin"
@@ -51,6 +51,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
         now_ns: time of the newest call in the state.
         liveness: when watches were last heard of.
         outbox: what was still to be published.
+        unacknowledged: digests of messages in the state that the broker may bring again.
         farewell: what would end every bout, should this bundle not be the next process's.
     """
 
@@ -61,6 +62,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     now_ns: int
     liveness: Liveness
     outbox: list[Unpublished]
+    unacknowledged: list[int]
     farewell: list[Unpublished]
 
 

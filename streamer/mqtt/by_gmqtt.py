@@ -265,7 +265,7 @@ class GmqttConnection:
             client.unacknowledged.append((number, client.arrived_id))
         try:
             message = Message(name, payload, content_type[0] if content_type else None)
-            self._receive(Arrival(message, now_ns(), qos, number))
+            self._receive(Arrival(message, now_ns(), qos, number, bool(properties["dup"])))
         except Exception as error:  # noqa: BLE001 # the library would log it and go on; a fault of ours ends the service
             self._end(error)
         return 0

@@ -135,6 +135,7 @@ def header(record: int) -> Header:
         now_ns=7,
         liveness=Liveness(alive=[("a", 1)], silent=[], probation=[]),
         outbox=[],
+        unacknowledged=[],
         farewell=[],
     )
 
@@ -186,6 +187,7 @@ def keep(store: StateStore, recognizer: Recognizer) -> None:
             now_ns=0,
             liveness=recognizer.watches.export_liveness(),
             outbox=[],
+            unacknowledged=[],
             farewell=[],
         ),
     )
