@@ -9,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-_SIZE: Final = 64 << 20
 _CHUNK: Final = 1 << 16
 
 
@@ -22,10 +21,10 @@ class Disk:
     State: whether it is mounted.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, size: int) -> None:
         folder.mkdir(parents=True)
         self.folder: Final = folder
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={_SIZE}", "tmpfs", str(folder)]
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
         self.mounted = os.geteuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0
         self._ballast: Final = folder / "ballast"
 

@@ -111,6 +111,7 @@ class World:
         least_work_s: float | None = None,
         sabotage: str | None = None,
         broker_conf: str = MOSQUITTO_CONF,
+        disk_bytes: int = 64 << 20,
     ) -> None:
         """Nothing runs yet.
 
@@ -123,6 +124,7 @@ class World:
             least_work_s: work after which the service takes a snapshot; None for its own.
             sabotage: what is wrong with the service, see tests.chaos.sabotage.
             broker_conf: mosquitto.conf, see tests.servers.
+            disk_bytes: size of the disk for the state.
 
         Raises:
             RuntimeError: there is no Mosquitto.
@@ -137,7 +139,7 @@ class World:
         self.recoveries_s: Final[dict[str, list[float]]] = defaultdict(list)
         self.broker: Final = Mosquitto(program, folder, template=broker_conf)
         self.control: Final = Control(folder / "control")
-        self.disk: Final = Disk(folder / "state")
+        self.disk: Final = Disk(folder / "state", size=disk_bytes)
         self.down = False
         self.died_writing = 0
         self.first_start_s = 0.0

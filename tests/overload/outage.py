@@ -20,6 +20,9 @@ _SILENCE_S = 5.0
 #: minutes, and past its bound Mosquitto acknowledges and drops.
 _BROKER_CONF = MOSQUITTO_CONF.replace("max_queued_bytes 536870912", "max_queued_bytes 4000000000")
 
+#: What is caught up on goes through the journal within a few snapshots.
+_DISK_BYTES = 2 << 30
+
 
 @dataclass(frozen=True, slots=True)
 class Catching:
@@ -66,7 +69,7 @@ def outage(folder: Path, *, watches: int, outage_s: float, around_s: float) -> C
     # A watch that fell silent meanwhile is told of when it has been silent for a while after the broker's return.
     missed = {e.id for e in oracle.values() if e.decided_ns <= returns_ns - 2 * SECOND and e.reason != "silence"}
     arguments = (f"--model={MODEL}", f"--silence={_SILENCE_S}")
-    world = World(folder, churn.messages(), *arguments, speed=1.0, broker_conf=_BROKER_CONF)
+    world = World(folder, churn.messages(), *arguments, speed=1.0, broker_conf=_BROKER_CONF, disk_bytes=_DISK_BYTES)
     with world.running():
         world.play()
         world.until(lambda: False, within_s=around_s)
