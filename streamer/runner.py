@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
 
-from streamer.broker import embedded_broker
 from streamer.bundle import find_bundle, load_bundle
 from streamer.config import EMBEDDED, Settings
 from streamer.durability.store import StateStore
@@ -72,6 +71,9 @@ async def _run(settings: Settings, worker: int, recognizer: Recognizer, metrics:
     async with AsyncExitStack() as stack:
         port = settings.port
         if embedded:
+            # Not needed by whoever has a broker, and half a tenth of a second at each start.
+            from streamer.broker import embedded_broker  # noqa: PLC0415
+
             # The demonstration must not fail for a broker that runs already.
             port = await stack.enter_async_context(embedded_broker(port=0 if settings.demo else port))
             logger.info("embedded broker listens on 127.0.0.1:%d", port)
