@@ -215,6 +215,7 @@ class ExactlyOnce:
         #: Digests of messages in the state, or in the queue, that the broker may bring again.
         self._repeats: Counter[int] = Counter()
         self._acknowledged = 0
+        self._securing = False
         self._nothing_owed = asyncio.Event()
         self._nothing_owed.set()
         metrics.unacknowledged_messages.set_function(
@@ -255,7 +256,7 @@ class ExactlyOnce:
 
     async def run(self) -> None:
         """See `Delivery`."""
-        await self._store.run(self.settle)
+        await self._store.run(self._after_writing)
 
     def connected(self, session: Session, *, mqtt_5: bool) -> None:
         """See `Delivery`."""
@@ -299,8 +300,12 @@ class ExactlyOnce:
     async def run_tick(self, now_ns: int, deaf_ns: int) -> tuple[Result, int]:
         """See `Delivery`."""
         call, record = self._note(now_ns, deaf_ns, [])
-        await self._store.sync()
-        return self._run(call), record
+        self._securing = True
+        try:
+            await self._store.sync()
+            return self._run(call), record
+        finally:
+            self._securing = False
 
     def worked_off(self, number: int | None, messages: Sequence[Message]) -> None:
         """See `Delivery`."""
@@ -309,6 +314,13 @@ class ExactlyOnce:
             self._nothing_owed.clear()
         self.settle()
         if self._store.snapshot_due:
+            self._take_snapshot(clock.now_ns())
+
+    def _after_writing(self) -> None:
+        self.settle()
+        # Where the disk is full no call may come any more to ask for what makes room. A tick that is being secured has
+        # its record but not its effect yet.
+        if self._store.failing and self._store.snapshot_due and not self._securing:
             self._take_snapshot(clock.now_ns())
 
     def settle(self) -> None:

@@ -65,7 +65,7 @@ class Journal:
     Attributes:
         next: number of the next record.
         durable: every record before it survives the process.
-        written_bytes: payload bytes on the disk.
+        written_bytes: payload bytes that wait no more.
     """
 
     def __init__(self, folder: Path, *, model_digest: str, first: int) -> None:
@@ -91,10 +91,6 @@ class Journal:
         """Payload bytes that no `write` has brought to the disk."""
         return self._appended_bytes - self.written_bytes
 
-    def begin_segment(self) -> None:
-        """Have the next record begin a segment."""
-        self._begin = True
-
     def write(self) -> None:
         """Bring every record that was remembered before to the disk; then `durable` is past the last of them.
 
@@ -111,6 +107,14 @@ class Journal:
             del self._waiting[: len(waiting)]
             self.written_bytes += sum(map(_size_of, waiting))
             self.durable += len(waiting)
+
+    def skip_to(self, record: int) -> None:
+        """Forget what waits in front of a record, for a snapshot holds it; the next record begins a segment."""
+        skipped = self._waiting[: max(record - self.durable, 0)]
+        del self._waiting[: len(skipped)]
+        self.written_bytes += sum(map(_size_of, skipped))
+        self.durable += len(skipped)
+        self._begin = True
 
     def close(self) -> None:
         """Let the open segment go."""

@@ -15,7 +15,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ from streamer.durability.snapshot import Header, load_snapshot, snapshots, write
 from streamer.errors import ConfigError
 from streamer.metrics import Metrics
 from streamer.recognizer import Recognizer
+from streamer.watch_state import Piece
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +43,15 @@ _FAILURE_LOG_S: Final = 60.0
 _LEAST_WORK_S: Final = 0.25
 #: A snapshot takes time as well, of which this is the largest share it may have.
 _SNAPSHOT_SHARE: Final = 0.05
-#: Payload bytes in the journal behind the last snapshot, at most; past it nothing is written but a snapshot.
+#: Payload bytes in the journal behind the last snapshot after which one is due, however little work they took; or this
+#: many times the snapshot.
+_LEAST_JOURNAL_BYTES: Final = 16_000_000
+_JOURNAL_PER_SNAPSHOT: Final = 4
+#: The same, past which nothing is written but a snapshot: those that were due could not be taken.
 _MOST_JOURNAL_BYTES: Final = 2_000_000_000
+#: Room kept for a snapshot where the journal has filled the disk, over the size of the last one.
+_RESERVE: Final = 1.25
+_LEAST_RESERVE_BYTES: Final = 1_000_000
 #: Payload bytes that may wait for the disk.
 _MOST_WAITING_BYTES: Final = 64_000_000
 
@@ -84,8 +92,9 @@ class StateStore:
         self._filled = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._snapshot: Callable[[], None] | None = None
+        self._snapshot: _Snapshot | None = None
         self._snapshot_s = 0.0
+        self._snapshot_size = 0
         self._work_s = 0.0
         self._snapshot_bytes = 0
         self._failure_logged_s = float("-inf")
@@ -183,42 +192,39 @@ class StateStore:
 
     @property
     def snapshot_due(self) -> bool:
-        """Whether a recovery would take long by now."""
-        return self._snapshot is None and self._work_s > max(_LEAST_WORK_S, self._snapshot_s / _SNAPSHOT_SHARE)
+        """Whether a recovery would take long by now, or the journal much room; or whether there is none left for it."""
+        journal_bytes = self._journal.written_bytes - self._snapshot_bytes
+        return self._snapshot is None and (
+            self._work_s > max(_LEAST_WORK_S, self._snapshot_s / _SNAPSHOT_SHARE)
+            or journal_bytes > max(_LEAST_JOURNAL_BYTES, _JOURNAL_PER_SNAPSHOT * self._snapshot_size)
+            or (self.failing and self._journal.durable < self._journal.next)
+        )
 
     def take_snapshot(self, recognizer: Recognizer, header: Header) -> None:
         """Copy the state as it is before record `next`; it is written soon."""
         began_s = time.perf_counter()
         # A list, as it is written again at each attempt that fails.
         pieces = list(recognizer.export_fleet()[1])
-        copied_s = time.perf_counter() - began_s
-
-        def write() -> None:
-            began_s = time.perf_counter()
-            forget_before(self._folder, write_snapshot(self._folder, header, pieces))
-            self._snapshot_s = copied_s + time.perf_counter() - began_s
-            self._metrics.snapshot_seconds.observe(self._snapshot_s)
-
+        self._snapshot = _Snapshot(header, pieces, time.perf_counter() - began_s)
         self._work_s = 0.0
-        self._snapshot = write
         self._filled.set()
 
     def gather_briefly(self, briefly: bool) -> None:  # noqa: FBT001 # a property of the broker
         """Whether records go to the disk as soon as may be, rather than several in one go."""
         self._gather_s = _GATHER_SHORT_S if briefly else _GATHER_S
 
-    async def run(self, became_durable: Callable[[], None]) -> None:
+    async def run(self, attempted: Callable[[], None]) -> None:
         """Write what is appended, for ever.
 
         Args:
-            became_durable: called each time that `durable` has moved on.
+            attempted: called behind each attempt: `durable` may have moved on, or a snapshot be due as it has not.
         """
         while True:
             await self._filled.wait()
             await asyncio.sleep(self._gather_s)
             if not await self.sync():
                 await asyncio.sleep(_RETRY_S)
-            became_durable()
+            attempted()
 
     async def sync(self) -> bool:
         """Write what has been appended so far; False when the disk doesn't take it."""
@@ -252,19 +258,58 @@ class StateStore:
         os.close(self._lock)
 
     def _write(self) -> None:
-        too_long = self._journal.written_bytes - self._snapshot_bytes > _MOST_JOURNAL_BYTES
-        if not too_long:
-            began_s = time.perf_counter()
-            self._journal.write()
-            self._metrics.journal_seconds.observe(time.perf_counter() - began_s)
-            self._letters.write()
-        if self._snapshot is not None:
-            self._snapshot()
-            self._snapshot = None
-            self._snapshot_bytes = self._journal.written_bytes
-            self._journal.begin_segment()
-        elif too_long:
+        try:
+            self._write_journal()
+        except OSError:
+            if self._snapshot is None:
+                raise
+            # The journal may have filled the disk itself: a snapshot stands for all of it, and has its room kept.
+            self._reserve.unlink(missing_ok=True)
+            self._write_snapshot(self._snapshot)
+            self._write_journal()
+        else:
+            if self._snapshot is not None:
+                self._write_snapshot(self._snapshot)
+
+    def _write_journal(self) -> None:
+        if self._journal.written_bytes - self._snapshot_bytes > _MOST_JOURNAL_BYTES:
             raise OSError(f"the journal has grown to {_MOST_JOURNAL_BYTES} bytes without a snapshot")
+        began_s = time.perf_counter()
+        self._journal.write()
+        self._metrics.journal_seconds.observe(time.perf_counter() - began_s)
+        self._letters.write()
+
+    def _write_snapshot(self, snapshot: _Snapshot) -> None:
+        began_s = time.perf_counter()
+        needed = write_snapshot(self._folder, snapshot.header, snapshot.pieces)
+        self._journal.skip_to(snapshot.header.record)
+        self._snapshot = None
+        self._snapshot_bytes = self._journal.written_bytes
+        forget_before(self._folder, needed)
+        self._snapshot_size = sum(map(len, snapshot.pieces))
+        self._snapshot_s = snapshot.copied_s + time.perf_counter() - began_s
+        self._metrics.snapshot_seconds.observe(self._snapshot_s)
+        self._keep_reserve()
+
+    def _keep_reserve(self) -> None:
+        """Keep room on the disk for a snapshot larger than the last one; without it, do without."""
+        size = max(_LEAST_RESERVE_BYTES, round(_RESERVE * self._snapshot_size))
+        with suppress(OSError), self._reserve.open("ab") as file:
+            if os.fstat(file.fileno()).st_size < size:
+                os.posix_fallocate(file.fileno(), 0, size)
+
+    @property
+    def _reserve(self) -> Path:
+        return self._folder / "reserve"
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """A snapshot that is still to be written, and how long its copying took."""
+
+    header: Header
+    pieces: Sequence[Piece]
+    copied_s: float
 
 
 def _locked(folder: Path) -> int:

@@ -60,7 +60,7 @@ def test_records_come_back_as_they_were_from_any_number_on(tmp_path: Path) -> No
     # segments  0 1 2 3 | 4 5 6 | 7 8 9
     journal = written(tmp_path, 0, 4)
     for end in (7, 10):
-        journal.begin_segment()
+        journal.skip_to(journal.next)
         while journal.next < end:
             journal.append(call(journal.next))
         journal.write()
@@ -93,7 +93,7 @@ def test_a_damaged_record_ends_the_reading_in_front_of_it(tmp_path: Path) -> Non
     journal = written(tmp_path, 0, 3)
     (segment,) = segments(tmp_path)
     end = segment.stat().st_size
-    journal.begin_segment()
+    journal.skip_to(3)
     journal.append(call(3))
     journal.write()
     with segment.open("r+b") as file:
@@ -272,6 +272,36 @@ def test_failing_disk_makes_nothing_durable_until_it_recovers(
         monkeypatch.undo()
         assert asyncio.run(store.sync())
         assert (store.durable, store.failing) == (1, False)
+
+
+def test_a_disk_that_the_journal_has_filled_takes_a_snapshot_and_goes_on(
+    tmp_path: Path, posture: ModelBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk of 3 MB, of which the journal takes all but the reserve: that is for the snapshot which replaces it."""
+
+    def guarded(descriptor: int, data: memoryview) -> int:
+        if sum(path.stat().st_size for path in tmp_path.iterdir()) + len(data) > 3_000_000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real_write(descriptor, data)
+
+    real_write = os.write
+    recognizer = Recognizer(posture, limits=Limits())
+    with store_in(tmp_path, digest=posture.digest) as store:
+        keep(store, recognizer)
+        monkeypatch.setattr(os, "write", guarded)
+        while asyncio.run(store.sync()):
+            store.append(call(0, size=100_000))
+        assert (store.durable, store.snapshot_due) == (store.next - 1, True)
+        keep(store, recognizer)
+        assert (store.durable, store.failing) == (store.next, False)
+        keep(store, recognizer)
+        for one in calls(2):
+            store.append(one)
+        assert asyncio.run(store.sync())
+    with store_in(tmp_path, digest=posture.digest) as store:
+        header = store.recover(Recognizer(posture, limits=Limits())).header
+        assert header is not None
+        assert [one for _, one in store.replay(header)] == calls(2)
 
 
 def test_a_folder_serves_one_process_at_a_time(tmp_path: Path, posture: ModelBundle) -> None:
