@@ -18,24 +18,21 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
-import msgspec
-
 from streamer import clock
 from streamer.config import Settings
 from streamer.delivery import AtMostOnce, Delivery, ExactlyOnce
 from streamer.durability.store import StateStore
-from streamer.errors import HarError, PayloadError, RejectReason
+from streamer.errors import HarError
 from streamer.ingress import Arrival, Ingress
 from streamer.metrics import Metrics, StageClock
 from streamer.mqtt.connection import Outgoing, RefusedError, SessionError
 from streamer.outbox import Outbox
+from streamer.reception import Reception, Refusals
 from streamer.recognizer import Recognizer
 from streamer.results import Result
 from streamer.session import Broker, Session
 from streamer.wire import topics
 from streamer.wire.events import ActivityEvent
-from streamer.wire.payload import MAX_BYTES, Message
-from streamer.workers import is_own
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +52,6 @@ _PUBLISH_AHEAD: Final = 100
 _FIRST_BACKOFF_S: Final = 0.25
 _LONGEST_BACKOFF_S: Final = 15.0
 _FAREWELL_S: Final = 5.0
-_REJECT_LOG_S: Final = 10.0
 
 
 class BrokerError(HarError):
@@ -98,7 +94,6 @@ class Service:
         """
         self._settings = settings
         self._embedded = embedded
-        self._worker = worker
         self._recognizer = recognizer
         self._metrics = metrics
         self._clock = clock
@@ -114,20 +109,19 @@ class Service:
             if store is None
             else ExactlyOnce(recognizer, store, self._outbox, metrics, workers=settings.workers)
         )
+        self._refusals = Refusals(self._delivery)
+        self._reception = Reception(
+            self._ingress, self._delivery, metrics, self._refusals, worker=worker, workers=settings.workers
+        )
         self._turn = asyncio.Lock()
         self._session: Session | None = None
         self._sessions = 0
-        self._left_behind = 0
-        self._left = asyncio.Event()
-        self._stopping = False
         #: When the broker was last heard of, and time without hearing of it that no call has been told yet.
         self._listened_ns: int | None = None
         self._deaf_ns = 0
         self._unready: str | None = "not connected yet"
         self._drops_counted = 0
         self._broker_dropped: int | None = None
-        self._reject_logged_s = float("-inf")
-        self._rejects_unlogged = 0
         metrics.queue_messages.set_function(self._ingress.__len__)
         metrics.queue_bytes.set_function(lambda: self._ingress.waiting_bytes)
         metrics.outbox_events.set_function(self._outbox.__len__)
@@ -184,9 +178,7 @@ class Service:
             finally:
                 self._session = None
                 self._delivery.disconnected([arrival.message for arrival in self._ingress if arrival.qos])
-                # The next session brings them first.
-                self._left_behind = 0
-                self._left.clear()
+                self._reception.reopen()
         self._unready = "stopped"
         self._metrics.connected.set(0)
         if not self._delivery.keeps:
@@ -257,15 +249,15 @@ class Service:
         Raises:
             SessionError: so that another session is begun.
         """
-        await self._left.wait()
+        await self._reception.leaving()
         await self._ingress.emptied()
         await self._delivery.settled()
-        raise _LeftBehindError(f"{self._left_behind} messages were left with the broker; fetching them again")
+        raise _LeftBehindError(f"{self._reception.left} messages were left with the broker; fetching them again")
 
     async def _say_farewell(self, session: Session) -> None:
         """Take nothing more, work off what has come, and leave: for good, where nothing is kept, so that bouts end."""
         self._unready = "stopping"
-        self._stopping = True
+        self._reception.close()
         try:
             async with asyncio.timeout(_FAREWELL_S):
                 if not self._delivery.keeps:
@@ -290,42 +282,8 @@ class Service:
     # --- ingress ----------------------------------------------------------------------------------------------------
 
     def _receive(self, arrival: Arrival) -> None:
-        """Queue a message, unless it is another worker's, or its size alone refuses it.
-
-        Ten messages of 10 MB would push good ones out of the queue.
-        """
         self._listened_ns = arrival.arrived_ns
-        message = arrival.message
-        if arrival.qos and not arrival.again:
-            self._delivery.end_repeats()
-        if arrival.again and self._delivery.is_repeat(message):
-            arrival = msgspec.structs.replace(arrival, is_done=True)
-        elif len(message.payload) > MAX_BYTES:
-            self._refuse_size(message, arrival)
-            arrival = _done(arrival)
-        elif (
-            self._settings.workers > 1
-            and not message.topic.endswith("/sync")
-            and not is_own(message.topic, worker=self._worker, workers=self._settings.workers)
-        ):
-            arrival = _done(arrival)
-        if arrival.is_done and not self._delivery.keeps:
-            return
-        # Behind a message that was left with the broker none may be acknowledged, so none is taken.
-        behind = self._left_behind or (self._stopping and self._delivery.keeps)
-        if (arrival.qos and behind) or not self._ingress.put(arrival):
-            self._left_behind += 1
-            self._left.set()
-            self._metrics.left_messages.inc()
-
-    def _refuse_size(self, message: Message, arrival: Arrival) -> None:
-        size = len(message.payload)
-        error = PayloadError(RejectReason.OVERSIZE, f"{message.topic:.100}: {size} bytes; expected at most {MAX_BYTES}")
-        self._metrics.messages.inc()
-        self._metrics.message_bytes.inc(size)
-        self._metrics.rejects[RejectReason.OVERSIZE].inc()
-        self._delivery.keep_letters([(message, error)], arrival.arrived_ns)
-        self._log_rejects(1, str(error))
+        self._reception.take(arrival)
 
     def _note_broker_drops(self, dropped: int) -> None:
         """Tell of messages that the broker itself dropped, where it counts them."""
@@ -362,7 +320,7 @@ class Service:
             await asyncio.sleep(_TICK_S)
             now_ns = clock.now_ns()
             # What was left with the broker may be of a watch that seems silent.
-            if self._session is None or self._left_behind or not watches.is_due(now_ns - self._deaf_ns):
+            if self._session is None or self._reception.left or not watches.is_due(now_ns - self._deaf_ns):
                 continue
             with suppress(SessionError):
                 # The line may be cut, or messages be on their way: those come before the broker's answer.
@@ -370,12 +328,12 @@ class Service:
                 self._listened_ns = now_ns
                 await self._ingress.emptied()
                 async with self._turn:
-                    if not self._left_behind and watches.is_due(now_ns - self._deaf_ns):
+                    if not self._reception.left and watches.is_due(now_ns - self._deaf_ns):
                         self._clock.start()
                         self._hand_on(*await self._delivery.run_tick(now_ns, self._take_deaf_ns()))
 
     def _process(self, arrivals: Sequence[Arrival]) -> None:
-        messages = [a.message for a in arrivals if not (a.is_done or a.message.topic.endswith("/sync"))]
+        messages = [a.message for a in arrivals if not (a.is_done or topics.is_sync(a.message.topic))]
         record = 0
         if messages:
             self._metrics.messages.inc(len(messages))
@@ -385,9 +343,8 @@ class Service:
             result, record = self._delivery.run_call(clock.now_ns(), self._take_deaf_ns(), messages)
             self._hand_on(result, record, caused_ns=arrivals[0].arrived_ns)
         for arrival in arrivals:
-            # Behind the events of everything that came before the question.
-            if arrival.message.topic.endswith("/sync") and not arrival.is_done:
-                token = arrival.message.topic.split("/")[-2]
+            if topics.is_sync(arrival.message.topic) and not arrival.is_done:
+                token = topics.token_of(arrival.message.topic)
                 self._outbox.post(record, Outgoing(topics.synced(self._settings.client_id), token.encode()))
         wanting = [a for a in arrivals if a.qos]
         self._delivery.worked_off(wanting[-1].number if wanting else None, [a.message for a in wanting])
@@ -406,21 +363,7 @@ class Service:
         self._metrics.dropped_messages["overload"].inc(self._ingress.dropped - self._drops_counted)
         self._drops_counted = self._ingress.dropped
         if result.refused:
-            self._delivery.keep_letters(result.refused, clock.now_ns())
-            self._log_rejects(len(result.refused), str(result.refused[0][1]))
-
-    def _log_rejects(self, n: int, example: str) -> None:
-        """Log refused messages, not more often than every _REJECT_LOG_S."""
-        self._rejects_unlogged += n
-        now_s = time.monotonic()
-        if now_s - self._reject_logged_s >= _REJECT_LOG_S:
-            logger.warning("%d messages refused, such as: %s", self._rejects_unlogged, example)
-            self._reject_logged_s, self._rejects_unlogged = now_s, 0
-
-
-def _done(arrival: Arrival) -> Arrival:
-    """An arrival of which nobody needs the payload any more."""
-    return msgspec.structs.replace(arrival, message=Message(arrival.message.topic, b""), is_done=True)
+            self._refusals.note(result.refused, clock.now_ns())
 
 
 async def _first_of(*coroutines: Coroutine[Any, Any, Any]) -> None:

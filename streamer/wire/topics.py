@@ -41,6 +41,16 @@ def sync(token: str) -> str:
     return f"{PREFIX}/{token}/sync"
 
 
+def is_sync(topic: str) -> bool:
+    """Whether a topic is a sender's question, to be answered behind the events of all that came before it."""
+    return topic.endswith("/sync")
+
+
+def token_of(topic: str) -> str:
+    """The token in a `sync` topic."""
+    return topic.split("/")[-2]
+
+
 def status(client_id: str) -> str:
     """Topic of a service's retained status."""
     return f"har/service/{client_id}/status"

@@ -22,7 +22,7 @@ from streamer.recognizer import Recognizer
 from streamer.recording import Recording
 from streamer.wire.events import ActivityEvent
 from tests.programs import BIN, HarStream, simulator
-from tests.servers import HOST, Mosquitto, free_port, wait_until
+from tests.servers import HOST, Mosquitto, accepts_connections, free_port, wait_until
 
 Start = Callable[..., HarStream]
 
@@ -336,11 +336,9 @@ def test_two_workers_give_the_events_of_one(mosquitto: Mosquitto, start_service:
 
 
 def test_failed_worker_ends_the_service() -> None:
-    # Its own port is free, the second worker's is not.
-    with socket.socket() as taken:
-        taken.bind((HOST, 0))
-        taken.listen()
-        port = taken.getsockname()[1] - 1
+    # The first worker's port is free, the second's is not.
+    port = next(port for port in iter(free_port, None) if not accepts_connections(port + 1))
+    with socket.create_server((HOST, port + 1)):
         command = [
             str(BIN / "har-stream"),
             "--broker",
