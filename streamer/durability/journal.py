@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import os
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from itertools import pairwise
@@ -140,7 +141,10 @@ class Journal:
         rest = memoryview(frames)
         while rest:
             rest = rest[os.write(self._file, rest) :]
-        os.fdatasync(self._file)
+        if sys.platform == "darwin":
+            os.fsync(self._file)
+        else:
+            os.fdatasync(self._file)
         self._whole += len(frames)
 
 

@@ -295,8 +295,8 @@ class StateStore:
         """Keep room on the disk for a snapshot larger than the last one; without it, do without."""
         size = max(_LEAST_RESERVE_BYTES, round(_RESERVE * self._snapshot_size))
         with suppress(OSError), self._reserve.open("ab") as file:
-            if os.fstat(file.fileno()).st_size < size:
-                os.posix_fallocate(file.fileno(), 0, size)
+            # Zeros are written, as a file with a hole in it keeps no room.
+            file.write(bytes(max(size - os.fstat(file.fileno()).st_size, 0)))
 
     @property
     def _reserve(self) -> Path:
