@@ -4,6 +4,8 @@
 
 No clock, no I/O, no logging: time is an argument, and the same messages give the same events however they were
 grouped into calls.
+
+Past 400 lines, since the order of a call's steps is one subject, and a watch's state belongs to who keeps the stages.
 """
 
 from __future__ import annotations

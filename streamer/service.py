@@ -20,7 +20,8 @@ from typing import Any, Final, NoReturn
 
 from streamer import clock
 from streamer.config import Settings
-from streamer.delivery import AtMostOnce, Delivery, ExactlyOnce
+from streamer.delivery import AtMostOnce, Delivery
+from streamer.durability.exactly_once import ExactlyOnce
 from streamer.durability.store import StateStore
 from streamer.errors import HarError
 from streamer.ingress import Arrival, Ingress

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from streamer.delivery import ExactlyOnce
+from streamer.durability.exactly_once import ExactlyOnce
 from streamer.imu import ImuBatch
 from streamer.ingress import Arrival
 from streamer.preprocessing import intake

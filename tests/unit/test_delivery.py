@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from streamer.bundle import ModelBundle
-from streamer.delivery import ExactlyOnce
+from streamer.durability.exactly_once import ExactlyOnce
 from streamer.durability.store import StateStore
 from streamer.metrics import Metrics
 from streamer.mqtt.connection import Outgoing
