@@ -113,8 +113,8 @@ class ExactlyOnce:
     def disconnected(self, waiting: Iterable[Message]) -> None:
         """See `Delivery`."""
         self._session = None
-        self._repeats = Counter(self._unacknowledged())
-        self._repeats.update(map(_digest, waiting))
+        # What an earlier session has not brought again yet may still come: the larger number of each counts.
+        self._repeats |= Counter([*self._unacknowledged(), *map(_digest, waiting)])
 
     def is_repeat(self, message: Message) -> bool:
         """See `Delivery`."""
@@ -243,5 +243,8 @@ class ExactlyOnce:
 
 def _digest(message: Message) -> int:
     """What two messages share only if they are the same."""
-    digest = blake2b(message.payload, digest_size=8, key=message.topic.encode()[:64])
+    digest = blake2b(message.topic.encode(), digest_size=8)
+    # No topic holds a zero byte, so that what follows it is the payload.
+    digest.update(b"\0")
+    digest.update(message.payload)
     return int.from_bytes(digest.digest(), "little")

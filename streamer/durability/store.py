@@ -283,7 +283,9 @@ class StateStore:
         began_s = time.perf_counter()
         needed = write_snapshot(self._folder, snapshot.header, snapshot.pieces)
         self._journal.skip_to(snapshot.header.record)
-        self._snapshot = None
+        if self._snapshot is snapshot:
+            # Else the last one of this process has been taken meanwhile.
+            self._snapshot = None
         self._snapshot_bytes = self._journal.written_bytes
         forget_before(self._folder, needed)
         self._snapshot_size = sum(map(len, snapshot.pieces))

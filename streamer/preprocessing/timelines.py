@@ -27,6 +27,8 @@ what is delivered again from before that for a minute is taken for a clock that 
 mark two later clocks have overwritten. Where a clock was set back, readings of before that are delivered again late as
 long as they lie behind the present; those that pass it go on with it. Known times are the present stretch, the one
 before, and the hull of all older ones. Feeds with steps longer than `bridge_ns` never make a streak, nor a window.
+
+Past 400 lines with its rules written out: they hang together, and nothing else may know them.
 """
 
 from __future__ import annotations

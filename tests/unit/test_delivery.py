@@ -103,4 +103,14 @@ async def test_what_comes_again_after_a_restart_is_known(
         delivery.worked_off(1, [message(1)])
         await (delivery.flush() if is_killed else delivery.close(START_NS))
     async with delivering(tmp_path, posture) as (delivery, outbox, _):
+        # The broker is away, too: an attempt to reach it must not make this forgotten.
+        delivery.disconnected([])
         assert [delivery.is_repeat(message(number)) for number in (1, 2)] == [True, False]
+
+
+async def test_a_like_message_of_another_watch_is_another_message(tmp_path: Path, posture: ModelBundle) -> None:
+    async with delivering(tmp_path, posture) as (delivery, _, _):
+        names = [f"{'w' * 63}{end}" for end in "ab"]
+        one, other = (Message(f"har/v1/{name}/imu", message(1).payload) for name in names)
+        delivery.disconnected([one])
+        assert [delivery.is_repeat(other), delivery.is_repeat(one)] == [False, True]

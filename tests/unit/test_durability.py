@@ -6,7 +6,7 @@ import asyncio
 import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import streamer.durability.store
 from streamer.bundle import ModelBundle
 from streamer.durability.dead_letters import DeadLetters
 from streamer.durability.journal import Call, Journal, forget_before, read_journal, segments
@@ -22,6 +23,7 @@ from streamer.durability.store import StateStore
 from streamer.errors import ConfigError, PayloadError, RejectReason
 from streamer.metrics import Metrics
 from streamer.recognizer import Recognizer
+from streamer.watch_state import Piece
 from streamer.watches import Limits, Liveness
 from streamer.wire.payload import Message, encode_cbor
 from tests.bundles import START_NS, make_bundle
@@ -126,14 +128,14 @@ def test_records_that_the_disk_did_not_take_are_written_by_the_next_attempt(
 # Snapshots ----------------------------------------------------------------------------------------------------------
 
 
-def header(record: int) -> Header:
+def header(record: int, digest: str = DIGEST) -> Header:
     return Header(
         schema=SCHEMA,
-        model_digest=DIGEST,
+        model_digest=digest,
         workers=1,
         record=record,
         now_ns=7,
-        liveness=Liveness(alive=[("a", 1)], silent=[], probation=[]),
+        liveness=Liveness(alive=[("a", 1), ("b", 1)], silent=[], probation=[]),
         outbox=[],
         unacknowledged=[],
         farewell=[],
@@ -302,6 +304,27 @@ def test_a_disk_that_the_journal_has_filled_takes_a_snapshot_and_goes_on(
         header = store.recover(Recognizer(posture, limits=Limits())).header
         assert header is not None
         assert [one for _, one in store.replay(header)] == calls(2)
+
+
+def test_the_last_snapshot_is_written_though_one_is_under_way(
+    tmp_path: Path, posture: ModelBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, last = (Recognizer(posture, limits=Limits()) for _ in range(2))
+    last.process(calls(1)[0].messages, START_NS)
+    with store_in(tmp_path, digest=posture.digest) as store:
+
+        def meanwhile(folder: Path, head: Header, pieces: Iterable[Piece]) -> int:
+            monkeypatch.undo()
+            store.take_snapshot(last, header(0, posture.digest))
+            return write_snapshot(folder, head, pieces)
+
+        monkeypatch.setattr(streamer.durability.store, "write_snapshot", meanwhile)
+        keep(store, first)
+        assert asyncio.run(store.sync())
+    recovered = Recognizer(posture, limits=Limits())
+    with store_in(tmp_path, digest=posture.digest) as store:
+        store.recover(recovered)
+    assert list(recovered.watches) == ["a", "b"]
 
 
 def test_a_folder_serves_one_process_at_a_time(tmp_path: Path, posture: ModelBundle) -> None:
