@@ -60,8 +60,8 @@ class Summary(StrEnum):
     JSON = "json"
 
 
-BrokerHost = Annotated[str, typer.Option(help="MQTT broker's host")]
-BrokerPort = Annotated[int, typer.Option(min=1, max=65535, help="and port")]
+BrokerHost = Annotated[str, typer.Option(envvar="SIMULATOR_BROKER", help="MQTT broker's host")]
+BrokerPort = Annotated[int, typer.Option(envvar="SIMULATOR_PORT", min=1, max=65535, help="and port")]
 Username = Annotated[str | None, typer.Option(help="user name at the broker")]
 PasswordFile = Annotated[
     Path | None, typer.Option(help="file that holds the password; SIMULATOR_PASSWORD may hold it, too")

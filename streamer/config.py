@@ -196,11 +196,11 @@ def _checked(values: Mapping[str, Any], names: Mapping[str, Any], *, source: str
             # Lenient about text only where there is nothing but text.
             checked[name] = msgspec.convert(value, names[name].type, strict=not prefix)
         except msgspec.ValidationError:
-            raise ConfigError(f"{source}: {shown} is {value!r}; expected {_expected(names[name].type)}") from None
+            raise ConfigError(f"{source}: {shown} is {value!r}; expected {expected(names[name].type)}") from None
     return checked
 
 
-def _expected(annotation: Any) -> str:
+def expected(annotation: Any) -> str:
     """What a setting takes, for people."""
     base, bounds = annotation, ""
     while get_origin(base) is Annotated:
@@ -217,7 +217,7 @@ def _expected(annotation: Any) -> str:
     if get_origin(base) is tuple:
         return "a list of at least one topic filter"
     if type(None) in get_args(base):
-        return _expected(members[0])
+        return expected(members[0])
     if base is str and not bounds:
         return "text, not empty"
     return _TYPE_NAMES[base] + bounds

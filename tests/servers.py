@@ -84,7 +84,14 @@ class Mosquitto:
     State: the port, and a folder with configuration, log and persisted messages.
     """
 
-    def __init__(self, program: Path, folder: Path, *extra_conf: str, template: str = MOSQUITTO_CONF) -> None:
+    def __init__(
+        self,
+        program: Path,
+        folder: Path,
+        *extra_conf: str,
+        template: str = MOSQUITTO_CONF,
+        port: int | None = None,
+    ) -> None:
         """Nothing runs yet.
 
         Args:
@@ -92,9 +99,10 @@ class Mosquitto:
             folder: where it keeps its files; the test's own.
             extra_conf: further lines of mosquitto.conf.
             template: mosquitto.conf with places for {host}, {port} and {folder}.
+            port: where it listens; None for any free one.
         """
         self.host: Final = HOST
-        self.port: Final = free_port()
+        self.port: Final = free_port() if port is None else port
         self.log: Final = folder / "mosquitto.log"
         self._program = program
         self._conf = folder / "mosquitto.conf"

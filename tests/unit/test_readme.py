@@ -44,7 +44,7 @@ def test_every_setting_stands_in_the_readme_with_its_default() -> None:
 
 def test_the_ways_to_give_a_setting_are_those_that_the_readme_shows() -> None:
     assert f"{ENVIRONMENT_PREFIX}HTTP_PORT=9500" in README
-    example = re.search(r"^ {4}--http-port 9500 +HAR_STREAM_HTTP_PORT=9500 +(.+)$", README, re.MULTILINE)
+    example = re.search(r"^--http-port 9500 +HAR_STREAM_HTTP_PORT=9500 +(.+)$", README, re.MULTILINE)
     assert example is not None
     assert tomllib.loads(example[1]) == {"http_port": 9500}
 

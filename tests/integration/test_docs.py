@@ -1,0 +1,113 @@
+"""The documentation: its commands do what it says, and its site builds without a warning.
+
+`tests/documented.py` says how a page's blocks are marked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.documented import COMMANDS, NOT_RUN, OTHER, ROOT, Block, read_page, run_page
+
+PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCKS: Final = {page: [item for item in read_page(page) if isinstance(item, Block)] for page in PAGES}
+RUN: Final = [
+    page
+    for page, blocks in BLOCKS.items()
+    if any(block.language in COMMANDS and block.reason_not_run is None for block in blocks)
+]
+#: What a line of a command begins with.
+PROGRAMS: Final = (
+    r"har-stream|simulator|har-models|python3?|pip|pytest|docker|kubectl|mosquitto_\w+|curl|openssl|sudo|apt-get|export"
+)
+#: All pages are run at once, on the first one's account.
+pytestmark = pytest.mark.timeout(600)
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.fixture(scope="module")
+def outcomes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mapping[Path, Future[None]]]:
+    """What became of each page that is asked for."""
+    calls = [getattr(item, "callspec", None) for item in request.session.items]
+    chosen = {call.params["page"] for call in calls if call is not None and isinstance(call.params.get("page"), Path)}
+    folder = tmp_path_factory.mktemp("docs")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {page: pool.submit(run_page, page, folder / name_of(page)) for page in RUN if page in chosen}
+
+
+@pytest.mark.parametrize("page", RUN, ids=name_of)
+def test_commands_of_a_page_do_what_it_says(outcomes: Mapping[Path, Future[None]], page: Path) -> None:
+    outcomes[page].result()
+
+
+def test_every_block_is_a_command_or_plainly_none() -> None:
+    # A block without a language, or of one that nobody knows, would be passed over.
+    languages = {block.place: block.language for blocks in BLOCKS.values() for block in blocks}
+    assert [place for place, language in languages.items() if language not in COMMANDS | OTHER] == []
+
+
+def test_no_command_hides_where_it_would_not_be_run() -> None:
+    hidden = []
+    for page in PAGES:
+        fenced = False
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
+            if line.lstrip().startswith("```"):
+                fenced = not fenced
+            elif not fenced and re.match(rf" {{4,}}(\$ |(?:\S+/)?({PROGRAMS}) )", line):
+                hidden.append(f"{name_of(page)}:{number}")
+    plain = [block for blocks in BLOCKS.values() for block in blocks if block.language == "text"]
+    hidden += [block.place for block in plain if re.search(rf"^(\$ |({PROGRAMS}) )", block.text, re.MULTILINE)]
+    assert hidden == []
+
+
+def test_what_is_not_run_is_little_and_has_its_reason() -> None:
+    commands = [block for blocks in BLOCKS.values() for block in blocks if block.language in COMMANDS]
+    not_run = {block.place: block.reason_not_run for block in commands if block.reason_not_run is not None}
+    assert {place: reason for place, reason in not_run.items() if reason.split(";")[0] not in NOT_RUN} == {}
+    assert len(not_run) < 0.5 * len(commands), not_run
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site."""
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    said = [line for line in f"{done.stdout}{done.stderr}".splitlines() if not line.startswith("INFO ")]
+    assert (done.returncode, said) == (0, []), done.stderr
+    return folder
+
+
+def test_the_site_builds_without_a_warning_and_has_every_page(site: Path) -> None:
+    expected = {page.relative_to(ROOT / "docs").with_suffix(".html") for page in PAGES if page.name != "README.md"}
+    built = {page.relative_to(site) for page in site.rglob("*.html")}
+    assert expected <= built
+
+
+def test_the_site_asks_nothing_of_other_hosts(site: Path) -> None:
+    loads = re.compile(r"""<(?:link|script|img|iframe|source)\b[^>]*?\b(?:href|src)=["']?(?:https?:)?//[^>]*>""")
+    found = {str(page.relative_to(site)): loads.findall(page.read_text()) for page in site.rglob("*.html")}
+    assert {page: links for page, links in found.items() if links} == {}
+    sheets = {str(sheet.relative_to(site)) for sheet in site.rglob("*.css") if "url(http" in sheet.read_text()}
+    assert sheets == set()
