@@ -1,7 +1,10 @@
 """An MQTT broker inside the process (amqtt), so that har-stream can be tried where no broker runs.
 
-It speaks MQTT 3.1.1 only, keeps nothing on disk and lets everybody in: made for loopback and trying out. It delivers
-several thousand messages a second; a fleet wants Mosquitto.
+It speaks MQTT 3.1.1 only, without TLS, and keeps nothing on disk: made for loopback, and for a phone at home. It
+delivers several thousand messages a second; a fleet wants Mosquitto.
+
+Whoever connects has to say who it is, soon and in few bytes, before amqtt sees anything of the connection: amqtt lets a
+client that it then refuses end the session of another one of the same name.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
 from amqtt.broker import Broker
 
 from streamer.errors import ConfigError
+from streamer.mqtt.connect_packet import Account, remaining_length
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +31,18 @@ _FAREWELL_S: Final = 1.0
 _MQTT_5: Final = b"\x00\x04MQTT\x05"
 #: CONNACK with reason code 132, unsupported protocol version, and no properties.
 _REFUSE_MQTT_5: Final = b"\x20\x03\x00\x84\x00"
+_CONNECT: Final = 0x10
+#: CONNACK with return code 5, not authorized.
+_REFUSE: Final = b"\x20\x02\x00\x05"
 _LONGEST_HEADER: Final = 5
+#: A CONNECT holds a few names; without a bound it might announce 256 MB.
+_LONGEST_CONNECT: Final = 65_536
+#: Connections that have not said who they are: how many, and for how long.
+_MOST_STRANGERS: Final = 100
+_CONNECT_S: Final = 10.0
+#: Who guesses passwords is answered so late.
+_REFUSAL_S: Final = 1.0
+_TELL_EVERY_S: Final = 10.0
 _CONFIG: Final = {
     # The socket is ours (see below), amqtt only handles what is connected to it.
     "listeners": {_LISTENER: {"type": "external"}},
@@ -36,7 +51,9 @@ _CONFIG: Final = {
 
 
 @asynccontextmanager
-async def embedded_broker(host: str = "127.0.0.1", port: int = 1883) -> AsyncIterator[int]:
+async def embedded_broker(
+    host: str = "127.0.0.1", port: int = 1883, *, account: Account | None = None
+) -> AsyncIterator[int]:
     """Runs a broker in the current event loop for as long as the context lasts.
 
     Sockets are opened and closed here rather than by amqtt, which tells nobody the port it was given for 0 and leaves
@@ -45,6 +62,7 @@ async def embedded_broker(host: str = "127.0.0.1", port: int = 1883) -> AsyncIte
     Args:
         host: address to listen on.
         port: TCP port; 0 for any free one.
+        account: the only one that is let in; None lets everybody in.
 
     Yields:
         The port that clients connect to.
@@ -57,12 +75,12 @@ async def embedded_broker(host: str = "127.0.0.1", port: int = 1883) -> AsyncIte
     logging.getLogger("transitions").setLevel(logging.CRITICAL)
     broker = Broker(_CONFIG)
     connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+    door = _Door(account)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            opening = await _read_opening(reader)
-            if opening.endswith(_MQTT_5):
-                writer.write(_REFUSE_MQTT_5)
+            opening = await door.admit(reader, writer)
+            if opening is None:
                 return
             await broker.external_connected(_ReadOn(opening, reader), StreamWriterAdapter(writer), _LISTENER)
         finally:
@@ -102,6 +120,52 @@ async def embedded_broker(host: str = "127.0.0.1", port: int = 1883) -> AsyncIte
         await server.wait_closed()
 
 
+class _Door:
+    """Finds out who connects, and turns away who may not be served.
+
+    State: how many have not said who they are yet, and those turned away since the log last told of them.
+    """
+
+    def __init__(self, account: Account | None) -> None:
+        self._account = account
+        self._strangers = 0
+        self._refused = 0
+        self._told_s = -_TELL_EVERY_S
+
+    async def admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
+        """The CONNECT packet of whom amqtt may serve; None for others, who were answered as far as they can be."""
+        if self._strangers >= _MOST_STRANGERS:
+            return None
+        self._strangers += 1
+        try:
+            async with asyncio.timeout(_CONNECT_S):
+                packet = await _read_connect(reader)
+            if packet[remaining_length(packet)[1] :].startswith(_MQTT_5):
+                writer.write(_REFUSE_MQTT_5)
+                return None
+            if self._account is None or self._account.admits(packet):
+                return packet
+            self._tell_of(writer)
+            await asyncio.sleep(_REFUSAL_S)
+            writer.write(_REFUSE)
+        except (TimeoutError, OSError, asyncio.IncompleteReadError, ValueError):
+            pass  # whoever it is speaks no MQTT, or nothing at all
+        finally:
+            self._strangers -= 1
+        return None
+
+    def _tell_of(self, writer: asyncio.StreamWriter) -> None:
+        self._refused += 1
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._told_s >= _TELL_EVERY_S:
+            logger.warning(
+                "embedded broker: refused %d connections without the right user name and password, the last from %s",
+                self._refused,
+                (writer.get_extra_info("peername") or ["an unknown address"])[0],
+            )
+            self._refused, self._told_s = 0, now_s
+
+
 class _ReadOn(StreamReaderAdapter):  # type: ignore[misc] # amqtt publishes no types
     """A connection whose opening was read already."""
 
@@ -118,16 +182,20 @@ class _ReadOn(StreamReaderAdapter):  # type: ignore[misc] # amqtt publishes no t
         return taken
 
 
-async def _read_opening(reader: asyncio.StreamReader) -> bytes:
-    """A CONNECT packet up to its protocol level; fewer bytes of anything else."""
-    try:
-        opening = await reader.readexactly(2)
-        # The remaining length takes one to four bytes, the last without the high bit.
-        while opening[-1] & 0x80 and len(opening) < _LONGEST_HEADER:
-            opening += await reader.readexactly(1)
-        return opening + await reader.readexactly(len(_MQTT_5))
-    except asyncio.IncompleteReadError as error:
-        return error.partial
+async def _read_connect(reader: asyncio.StreamReader) -> bytes:
+    """A whole CONNECT packet.
+
+    Raises:
+        ValueError: what comes is none, or too long for one.
+    """
+    packet = await reader.readexactly(2)
+    # The remaining length takes one to four bytes, the last without the high bit.
+    while packet[-1] & 0x80 and len(packet) < _LONGEST_HEADER:
+        packet += await reader.readexactly(1)
+    length, _ = remaining_length(packet)
+    if packet[0] != _CONNECT or length > _LONGEST_CONNECT:
+        raise ValueError("no CONNECT packet")
+    return packet + await reader.readexactly(length)
 
 
 def _abort(writers: Iterable[asyncio.StreamWriter]) -> None:

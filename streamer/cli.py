@@ -17,7 +17,7 @@ import msgspec
 import typer
 
 from streamer.commandline import fail, run
-from streamer.config import DEFAULT_MODEL, Settings, load_settings
+from streamer.config import DEFAULT_MODEL, EMBEDDED, Settings, load_settings
 from streamer.errors import ConfigError, HarError
 
 # What takes long to import is imported by the commands that need it: --help must be instant.
@@ -47,6 +47,8 @@ def _run(ctx: typer.Context, config: Path | None, **options: Any) -> None:
 
     # What can be told at once is told before the model is loaded.
     settings.password()
+    if settings.broker == EMBEDDED:
+        settings.embedded_account()
     tls_context(tls=settings.tls, ca=settings.tls_ca, certificate=settings.tls_cert, key=settings.tls_key)
     if settings.workers > 1:
         from streamer.workers import run_workers

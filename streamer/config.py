@@ -7,6 +7,7 @@ environment, that over the file, that over the default.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,9 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
+from streamer.addresses import is_loopback
 from streamer.errors import ConfigError, nearest
+from streamer.mqtt.connect_packet import Account
 
 DEFAULT_MODEL: Final = "wisdm-watch-cnn"
 EMBEDDED: Final = "embedded"
@@ -26,6 +29,13 @@ CONFIG_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}CONFIG"
 #: Holds the broker's password, for whom a file is in the way. It is no setting: an option would show in the process
 #: list, and a settings file is no place for a secret.
 PASSWORD_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}PASSWORD"
+
+_LOOPBACK: Final = "127.0.0.1"
+_HIGHEST_PORT: Final = 65535
+#: An IPv6 address has colons of its own; with a port it stands in brackets.
+_ADDRESS: Final = re.compile(
+    r"(?:\[(?P<bracketed>[^]]+)]|(?P<host>[^:[]+|[^[]*:[^[]*:[^[]*))(?::(?P<port>[0-9]{1,5}))?"
+)
 
 Text = Annotated[str, Meta(min_length=1)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -40,6 +50,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "localhost"
     )
     port: Annotated[Port, Meta(description="MQTT broker's TCP port.")] = 1883
+    broker_listen: Annotated[
+        Text | None,
+        Meta(
+            description="Address, or address:port, on which the embedded broker listens; beyond loopback it lets in "
+            "only who gives the user name and the password. [default: 127.0.0.1]"
+        ),
+    ] = None
     username: Annotated[Text | None, Meta(description="User name at the broker.")] = None
     password_file: Annotated[Text | None, Meta(description="File whose first line is the password.")] = None
     tls: Annotated[bool, Meta(description="Connect by TLS, verifying the broker's certificate.")] = False
@@ -107,7 +124,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ConfigError(f"broker is {self.broker!r}; expected a host name or address, without scheme or path")
         if self.demo and self.broker not in {"localhost", EMBEDDED}:
             raise ConfigError(f"demo brings its own broker, but broker is {self.broker!r}; expected one of the two")
-
+        if self.broker_listen is not None:
+            if self.demo or self.broker != EMBEDDED:
+                raise ConfigError(f"broker_listen is {self.broker_listen!r}; expected broker embedded with it")
+            host, _ = self.embedded_address
+            if not is_loopback(host) and self.username is None:
+                raise ConfigError(
+                    f"broker_listen is {self.broker_listen!r}: anybody who reaches it could connect; expected "
+                    f"username, and password_file or {PASSWORD_VARIABLE}"
+                )
         if self.uses_tls and (self.demo or self.broker == EMBEDDED):
             raise ConfigError("the embedded broker speaks no TLS; expected no tls setting, or a broker of its own")
         if self.state is not None and self.why_no_state is not None:
@@ -125,6 +150,36 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if self.mqtt_client == "aiomqtt":
             return "mqtt_client aiomqtt acknowledges each message as it comes"
         return None
+
+    @property
+    def embedded_address(self) -> tuple[str, int]:
+        """Where the embedded broker listens.
+
+        Raises:
+            ConfigError: that is no address.
+        """
+        listen = self.broker_listen or _LOOPBACK
+        found = _ADDRESS.fullmatch(listen)
+        port = self.port if found is None or found["port"] is None else int(found["port"])
+        if found is None or port > _HIGHEST_PORT:
+            raise ConfigError(f"broker_listen is {listen!r}; expected an address or address:port, such as 0.0.0.0:1883")
+        return found["bracketed"] or found["host"], port
+
+    def embedded_account(self, environment: Mapping[str, str] = os.environ) -> Account | None:
+        """Who is let in by the embedded broker, None for everybody.
+
+        Raises:
+            ConfigError: there is a name without a password, or its file can't be read.
+        """
+        if self.username is None or self.demo:
+            return None
+        password = self.password(environment)
+        if not password:
+            raise ConfigError(
+                f"username is {self.username!r} without a password; expected password_file or {PASSWORD_VARIABLE} for "
+                "the embedded broker"
+            )
+        return Account(self.username, password)
 
     def state_folder(self, environment: Mapping[str, str] = os.environ) -> Path:
         """The folder of this client's state."""

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
 
+from streamer.addresses import is_loopback, own_addresses, way_to
 from streamer.bundle import find_bundle, load_bundle
 from streamer.config import EMBEDDED, Settings
 from streamer.durability.store import StateStore
@@ -69,14 +70,9 @@ async def _run(settings: Settings, worker: int, recognizer: Recognizer, metrics:
         _stop_with_parent(loop, stop)
     embedded = settings.demo or settings.broker == EMBEDDED
     async with AsyncExitStack() as stack:
-        port = settings.port
+        host, port = settings.broker, settings.port
         if embedded:
-            # Not needed by whoever has a broker, and half a tenth of a second at each start.
-            from streamer.broker import embedded_broker  # noqa: PLC0415
-
-            # The demonstration must not fail for a broker that runs already.
-            port = await stack.enter_async_context(embedded_broker(port=0 if settings.demo else port))
-            logger.info("embedded broker listens on 127.0.0.1:%d", port)
+            host, port = await stack.enter_async_context(_embedded_broker(settings))
         store = await stack.enter_async_context(_state_store(settings, metrics, recognizer.bundle.digest))
         service = Service(
             settings,
@@ -96,7 +92,30 @@ async def _run(settings: Settings, worker: int, recognizer: Recognizer, metrics:
             loop.call_later(settings.duration, stop.set)
         if settings.demo:
             await stack.enter_async_context(_demo_watches(port))
-        await service.run(stop, port=port)
+        await service.run(stop, host=host, port=port)
+
+
+@asynccontextmanager
+async def _embedded_broker(settings: Settings) -> AsyncIterator[tuple[str, int]]:
+    """A broker inside the process, and where the service reaches it."""
+    # Not needed by whoever has a broker, and half a tenth of a second at each start.
+    from streamer.broker import embedded_broker  # noqa: PLC0415
+
+    listening, wanted = settings.embedded_address
+    account = settings.embedded_account()
+    # The demonstration must not fail for a broker that runs already.
+    async with embedded_broker(listening, 0 if settings.demo else wanted, account=account) as port:
+        logger.info("embedded broker listens on %s:%d", listening, port)
+        if account is not None and not is_loopback(listening):
+            logger.info(
+                "in an app on the same network enter host %s, port %d, no TLS, user name %s and its password; "
+                "topic har/v1/NAME/imu with any NAME",
+                # May ask for this machine's name, and wait for the answer.
+                " or ".join(await asyncio.to_thread(own_addresses, listening)) or "(this machine's address)",
+                port,
+                account.username,
+            )
+        yield way_to(listening), port
 
 
 def _stop_with_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

@@ -132,11 +132,12 @@ class Service:
         """Why messages are not being recognized, None when they are."""
         return self._unready
 
-    async def run(self, stop: asyncio.Event, *, port: int) -> None:
+    async def run(self, stop: asyncio.Event, *, host: str, port: int) -> None:
         """Serve until `stop` is set; then work off what has arrived, and end every bout or keep it for the next start.
 
         Args:
             stop: set by a signal handler or a timer.
+            host: the broker's name or address.
             port: the broker's port.
 
         Raises:
@@ -145,7 +146,7 @@ class Service:
         """
         broker = Broker(
             self._settings,
-            "127.0.0.1" if self._embedded else self._settings.broker,
+            host,
             port,
             # The embedded broker speaks MQTT 3.1.1 only.
             mqtt_5=not self._embedded,

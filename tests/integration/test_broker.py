@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import ipaddress
 import logging
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import aiomqtt
 import pytest
 
+from streamer import broker
+from streamer.addresses import is_loopback, own_addresses
 from streamer.broker import embedded_broker
 from streamer.errors import ConfigError
+from streamer.mqtt.connect_packet import Account
+from tests.servers import free_port, wait_until
 
 V311 = aiomqtt.ProtocolVersion.V311
 
@@ -135,3 +143,94 @@ async def test_mqtt_5_client_with_a_last_will_is_refused_at_once() -> None:
         with pytest.raises(aiomqtt.MqttCodeError, match="Unsupported protocol version"):
             async with aiomqtt.Client("127.0.0.1", port, protocol=aiomqtt.ProtocolVersion.V5, **options):  # type: ignore[arg-type] # options vary
                 pass
+
+
+# Beyond loopback ----------------------------------------------------------------------------------------------------
+
+#: All of 127.0.0.0/8 is loopback on Linux: another address than the usual one, and still nobody else's.
+ELSEWHERE = "127.0.0.2"
+ME = Account("me", "correct horse")
+
+
+async def connects(port: int, account: Account | None = None, **options: str) -> bool:
+    """Whether a client is let in, and can do something there."""
+    who = {} if account is None else {"username": account.username, "password": account.password or None}
+    try:
+        async with aiomqtt.Client(ELSEWHERE, port, protocol=V311, **who, **options) as guest:  # type: ignore[arg-type] # options vary
+            await guest.publish("har/v1/w1/imu", b"1", qos=1)
+    except aiomqtt.MqttCodeError as error:
+        return "Not authorized" not in str(error)
+    return True
+
+
+async def test_only_who_gives_name_and_password_is_let_in(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(broker, "_REFUSAL_S", 0.01)
+    async with embedded_broker(ELSEWHERE, 0, account=ME) as port:
+        assert not await connects(port)
+        assert not await connects(port, Account("me", ""))
+        assert not await connects(port, Account("me", "wrong horse"))
+        assert not await connects(port, Account("you", "correct horse"))
+        assert await connects(port, ME)
+    assert "refused 1 connections" in caplog.text
+    assert "horse" not in caplog.text
+
+
+async def test_a_stranger_cannot_end_the_session_of_a_client_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker, "_REFUSAL_S", 0.01)
+    known = {"username": ME.username, "password": ME.password, "identifier": "har-stream"}
+    async with (
+        embedded_broker(ELSEWHERE, 0, account=ME) as port,
+        aiomqtt.Client(ELSEWHERE, port, protocol=V311, **known) as service,  # type: ignore[arg-type] # options vary
+    ):
+        await service.subscribe("har/v1/+/imu")
+        assert not await connects(port, identifier="har-stream")
+        assert await connects(port, ME)
+        assert await received(service, 1) == [b"1"]
+
+
+async def test_strangers_take_no_places_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker, "_CONNECT_S", 0.5)
+    monkeypatch.setattr(broker, "_MOST_STRANGERS", 3)
+    async with embedded_broker(ELSEWHERE, 0, account=ME) as port:
+        silent = [await asyncio.open_connection(ELSEWHERE, port) for _ in range(3)]
+        turned_away, one_too_many = await asyncio.open_connection(ELSEWHERE, port)
+        assert await turned_away.read() == b""
+        assert [await reader.read() for reader, _ in silent] == [b"", b"", b""]
+        # This one announces 256 MB.
+        endless, writer = await asyncio.open_connection(ELSEWHERE, port)
+        writer.write(b"\x10\xff\xff\xff\x7f")
+        assert await endless.read() == b""
+        assert await connects(port, ME)
+        for opened in (one_too_many, writer, *(writer for _, writer in silent)):
+            opened.close()
+
+
+def test_a_phone_is_told_where_to_connect(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text(f"{ME.password}\n")
+    port = free_port()
+    # As if everybody in the network could connect, though nobody can.
+    program = "from streamer import runner, cli; runner.is_loopback = lambda _: False; cli.main()"
+    command = [sys.executable, "-c", program, "--broker", "embedded", "--broker-listen", f"{ELSEWHERE}:{port}"]
+    command += ["--http-port", "0", "--username", "me", "--password-file", str(secret)]
+    with (tmp_path / "log").open("wb") as log:
+        running = subprocess.Popen(command, stderr=log)
+    try:
+        wait_until(lambda: "subscribed" in (tmp_path / "log").read_text(), "subscription", within_s=20)
+        assert asyncio.run(connects(port, ME))
+    finally:
+        running.terminate()
+        assert running.wait(timeout=20) == 0
+    told = (tmp_path / "log").read_text()
+    assert f"embedded broker listens on {ELSEWHERE}:{port}" in told
+    assert f"enter host {ELSEWHERE}, port {port}, no TLS, user name me and its password" in told
+    assert "horse" not in told
+
+
+def test_addresses_that_a_phone_is_told_are_not_this_machines_alone() -> None:
+    told = own_addresses("0.0.0.0")  # noqa: S104 # nothing is bound
+    assert not [address for address in told if is_loopback(address) or not ipaddress.IPv4Address(address)]
+    assert len(told) == len(set(told))
+    assert own_addresses("192.0.2.7") == ["192.0.2.7"]

@@ -133,6 +133,9 @@ def outcomes(
     taken.mkdir(parents=True)
     with socket.create_server((HOST, 0)) as listening, (taken / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        environment = {"PATH": f"{BIN}:{os.environ['PATH']}", "HAR_DATA_DIR": "data"}
+        # Where the programs are run from a working tree other than the installed one.
+        environment |= {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
         ports = {9464: listening.getsockname()[1]} | {port: broker.port for port, broker in served.items()}
 
         def outcome(row: Row) -> tuple[int, str, str]:
@@ -149,7 +152,7 @@ def outcomes(
             done = subprocess.run(
                 ["/bin/sh", "-c", command],
                 cwd=folder,
-                env={"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(home), "HAR_DATA_DIR": "data"},
+                env=environment | {"HOME": str(home)},
                 capture_output=True,
                 text=True,
                 check=False,

@@ -70,8 +70,9 @@ def another_value(field: msgspec.structs.FieldInfo) -> str | float | list[str]:
 
 def test_every_setting_can_be_given_as_text_and_as_toml(tmp_path: Path) -> None:
     # --demo excludes another broker.
-    # Nor does a folder for the state go with settings without one.
-    fields = [field for field in msgspec.structs.fields(Settings) if field.name not in {"demo", "state"}]
+    # Nor does a folder for the state go with settings without one, nor an address to listen on with a broker elsewhere.
+    apart = {"demo", "state", "broker_listen"}
+    fields = [field for field in msgspec.structs.fields(Settings) if field.name not in apart]
     values = {field.name: another_value(field) for field in fields}
     lines = [f"{name} = {msgspec.json.encode(value).decode()}" for name, value in values.items()]
     from_file = load_settings({}, file=toml(tmp_path, "\n".join(lines)), environment={})
@@ -81,8 +82,33 @@ def test_every_setting_can_be_given_as_text_and_as_toml(tmp_path: Path) -> None:
     }
     assert load_settings({}, environment=texts) == from_file == load_settings(values, environment={})
     given_back = msgspec.structs.asdict(from_file)
-    assert given_back == values | {"topic": ("a/+/imu", "b/+/imu"), "demo": False, "state": None}
+    assert given_back == values | {"topic": ("a/+/imu", "b/+/imu"), "demo": False, "state": None, "broker_listen": None}
     assert not [name for name in values if given_back[name] == getattr(Settings(), name)]
+
+
+@pytest.mark.parametrize(
+    ("listen", "expected"),
+    [
+        (None, ("127.0.0.1", 1884)),
+        ("192.0.2.7", ("192.0.2.7", 1884)),
+        ("192.0.2.7:1885", ("192.0.2.7", 1885)),
+        ("::", ("::", 1884)),
+        ("[::1]", ("::1", 1884)),
+        ("[::1]:1885", ("::1", 1885)),
+        ("2001:db8::7", ("2001:db8::7", 1884)),
+        ("cottage.local:0", ("cottage.local", 0)),
+    ],
+)
+def test_embedded_broker_listens_where_it_is_told(listen: str | None, expected: tuple[str, int]) -> None:
+    assert Settings(broker="embedded", port=1884, username="me", broker_listen=listen).embedded_address == expected
+
+
+@pytest.mark.parametrize(
+    "listen", [":1883", "0.0.0.0:", "0.0.0.0:x", "0.0.0.0:65536", "[::1]1", "0.0.0.0:" + "9" * 5000]
+)
+def test_embedded_broker_is_not_told_half_an_address(listen: str) -> None:
+    with pytest.raises(ConfigError, match="expected an address or address:port"):
+        Settings(broker="embedded", username="me", broker_listen=listen)
 
 
 @pytest.mark.parametrize(
