@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.activities import UNKNOWN
 from streamer.bouts import BoutLog
 from streamer.bundle import ModelBundle
 from streamer.classifier import Classifier
@@ -26,7 +27,7 @@ from streamer.preprocessing.pipeline import Preprocessor, Step, Windows, join_wi
 from streamer.preprocessing.slots import Slots, SlotState
 from streamer.preprocessing.timelines import SENSOR_SKEW_NS
 from streamer.results import Counts, Result
-from streamer.tracking import ActivityTracker
+from streamer.tracking import NONE, ActivityTracker
 from streamer.watch_state import Piece, WatchNotes, decode_state, encode_state
 from streamer.watches import Limits, Liveness, Watches
 from streamer.wire import topics
@@ -140,6 +141,13 @@ class Recognizer:
     def excuse(self, deaf_ns: int) -> None:
         """Leave a time in which nobody listened out of every watch's silence."""
         self.watches.excuse(deaf_ns)
+
+    def activities(self) -> dict[str, int]:
+        """How many watches are in a bout of each activity now; one that is silent is in none."""
+        slots = np.fromiter(self.watches.slots(), np.int64, len(self.watches))
+        activities = (*self.bundle.labels, UNKNOWN)
+        counts = np.bincount(self._tracker.activity[slots] - NONE, minlength=1 + len(activities))[1:]
+        return dict(zip(activities, counts.tolist(), strict=True))
 
     def export_watch(self, device_id: str) -> bytes | None:
         """A watch's whole state, None for an unknown watch."""

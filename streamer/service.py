@@ -127,6 +127,9 @@ class Service:
         metrics.queue_bytes.set_function(lambda: self._ingress.waiting_bytes)
         metrics.outbox_events.set_function(self._outbox.__len__)
         metrics.devices.set_function(recognizer.watches.__len__)
+        metrics.looked_up.watches_by_activity = recognizer.activities
+        metrics.queue_limit_bytes.set(settings.queue_bytes)
+        metrics.devices_limit.set(settings.max_watches)
 
     def unready(self) -> str | None:
         """Why messages are not being recognized, None when they are."""
@@ -359,6 +362,8 @@ class Service:
         """Post, show and count what came of a call."""
         for event in result.events:
             self._metrics.events[event.type, event.activity].inc()
+            if event.type == "start":
+                self._metrics.lag_seconds.observe(max(clock.now_ns() - event.decided_ns, 0) / 1e9)
             self._show(event)
         self._outbox.post_events(record, result.events, caused_ns=caused_ns)
         self._metrics.count(result.counts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -79,6 +79,10 @@ class Watches:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._slots)
+
+    def slots(self) -> Iterable[int]:
+        """The slots in use."""
+        return self._slots.values()
 
     def slot_of(self, device_id: str) -> int | None:
         """The watch's slot, None when it has none."""

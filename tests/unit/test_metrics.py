@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -77,6 +78,18 @@ def test_counts_reach_the_registry() -> None:
     assert value("har_events_total", {"type": "end", "activity": "unknown"}) == 1
     assert value("har_devices") == 200
     assert value("har_model_info", {"name": "demo", "digest": "0123456789abcdef"}) == 1
+
+
+def test_what_is_looked_up_is_as_it_is_when_asked() -> None:
+    metrics = instruments()
+    value = metrics.registry.get_sample_value
+    before_s, cpu_s = time.thread_time(), value("har_loop_cpu_seconds_total")
+    assert cpu_s is not None
+    assert before_s <= cpu_s <= time.thread_time()
+    assert value("har_active_devices", {"activity": "walking"}) == 0
+    metrics.looked_up.watches_by_activity = lambda: {"walking": 7}
+    assert value("har_active_devices", {"activity": "walking"}) == 7
+    assert value("har_active_devices", {"activity": "unknown"}) == 0
 
 
 def test_two_services_in_a_process_do_not_share_counts() -> None:

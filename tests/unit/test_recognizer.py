@@ -504,6 +504,19 @@ def test_more_watches_than_the_first_slots_are_followed(posture: ModelBundle) ->
     assert (len(recognizer.watches), result.counts.rejects) == (150, {RejectReason.CAPACITY: 50})
 
 
+def test_watches_are_counted_by_their_current_activity_while_they_are_heard_of(posture: ModelBundle) -> None:
+    recognizer = Recognizer(posture, limits=LIMITS)
+    # More than the first slots, so that there are slots which nobody has had yet.
+    lying = [message(still("lying", 2.0, device=f"watch-{i}")) for i in range(70)]
+    recognizer.process([*lying, message(still("sitting", 2.0, device="other"))], NOW_NS)
+    assert {activity: n for activity, n in recognizer.activities().items() if n} == {"lying": 70, "sitting": 1}
+    assert list(recognizer.activities()) == [*posture.labels, "unknown"]
+    recognizer.process([message(still("sitting", 1.0, start_s=2.0, device="watch-7"))], NOW_NS + 29 * SECOND)
+    recognizer.process([], NOW_NS + 30 * SECOND)
+    assert sum(recognizer.activities().values()) == 1
+    assert len(recognizer.watches) == 71
+
+
 # What is counted and refused ---------------------------------------------------------------------------------------
 
 
