@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,15 @@ from streamer.recognizer import Recognizer
 from streamer.recording import Recording
 from streamer.wire.events import ActivityEvent
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 Float64 = NDArray[np.float64]
 HERE: Final = Path(__file__).resolve().parent
 IMAGES: Final = HERE / "images"
 NANOSECONDS: Final = 1e9
+#: Colours that nobody takes for one another.
+BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#999999"
 #: Seconds of synthetic motion that numbers are taken from, and watches that wear it.
 LENGTH_S: Final = 900.0
 WATCHES: Final = 8
@@ -136,6 +141,179 @@ def delays() -> Float64:
     return np.array(found)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Change:
+    """A change of activity as the recognizer saw it, in seconds from it.
+
+    Attributes:
+        before, after: the activities.
+        starts_s, ends_s: of the windows.
+        newest, smoothed: probability of `after` by each window, and smoothed over them.
+        onset_s, decided_s: of the start event.
+    """
+
+    before: str
+    after: str
+    starts_s: Float64
+    ends_s: Float64
+    newest: Float64
+    smoothed: Float64
+    onset_s: float
+    decided_s: float
+
+
+def example_change(bundle: ModelBundle, *, watch: int = 0, change: int = 4, around_s: float = 18.0) -> Change:
+    """One of a synthetic watch's changes."""
+    recording = recordings()[watch]
+    before, after = recording.spans[change - 1], recording.spans[change]
+    events = events_of(bundle, recording)
+    windows = [event for event in events if event.type == "window"]
+    newest = np.array([(event.probabilities or {})[after.activity] for event in windows])
+    weight = bundle.manifest.smoothing.weight
+    smoothed = newest.copy()
+    for i in range(1, len(smoothed)):
+        smoothed[i] = (1 - weight) * smoothed[i - 1] + weight * newest[i]
+    starts_s, ends_s = (
+        np.array([(getattr(event, f"window_{side}_ns") - after.start_ns) / NANOSECONDS for event in windows])
+        for side in ("start", "end")
+    )
+    start = next(
+        event
+        for event in events
+        if event.type == "start" and event.activity == after.activity and event.decided_ns > after.start_ns
+    )
+    shown = np.abs(ends_s - 3.0) < around_s / 2
+    return Change(
+        before.activity,
+        after.activity,
+        starts_s[shown],
+        ends_s[shown],
+        newest[shown],
+        smoothed[shown],
+        (start.onset_ns - after.start_ns) / NANOSECONDS,
+        (start.decided_ns - after.start_ns) / NANOSECONDS,
+    )
+
+
+# --- drawing --------------------------------------------------------------------------------------------------------
+
+
+def draw_chain(axes: Axes, *, watch: int = 6, change: int = 10) -> None:
+    """One axis of acceleration taken apart, around a change."""
+    recording = recordings()[watch]
+    before, after = recording.spans[change - 1], recording.spans[change]
+    acc = acceleration(recording)
+    t_s = np.arange(len(acc)) / UCI_HAR.rate_hz - (after.start_ns - recording.start_ns) / NANOSECONDS
+    shown = (t_s >= -5) & (t_s < 8)
+    gravity = gravity_of(acc).causal
+    axis = int(np.argmax(np.abs(gravity[shown].mean(axis=0))))
+    axes.plot(t_s[shown], acc[shown, axis], color=GREY, linewidth=0.8, label="total acceleration")
+    axes.plot(t_s[shown], gravity[shown, axis], color=BLUE, linewidth=2, label="gravity: low-pass, 0.3 Hz")
+    axes.plot(t_s[shown], (acc - gravity)[shown, axis], color=ORANGE, linewidth=0.8, label="body: total minus gravity")
+    axes.set(
+        xlabel=f"s from the change, {before.activity} to {after.activity}",
+        ylabel="g",
+        title="One axis of a synthetic watch",
+    )
+    axes.legend(loc="upper left")
+
+
+def draw_turn(axes: Axes) -> None:
+    """The step response."""
+    t_s, causal, zero_phase = step_response()
+    axes.plot(t_s, t_s >= 0, color=GREY, linewidth=1, label="true")
+    axes.plot(t_s, causal, color=BLUE, linewidth=2, label="causal")
+    axes.plot(t_s, zero_phase, color=GREEN, linewidth=2, linestyle="--", label="zero-phase")
+    axes.set(xlabel="s from the turn", ylabel="gravity on this axis, g", title="A wrist turns by 90 degrees")
+    axes.legend()
+
+
+def draw_restarts(axes: Axes, *, length_s: float = 13.0) -> None:
+    """Three estimates of gravity from one stretch of running."""
+    recording = next(r for r in recordings() if any(span.activity == "running" for span in r.spans[1:]))
+    span = next(span for span in recording.spans[1:] if span.activity == "running")
+    acc = acceleration(recording)
+    gravity = gravity_of(acc)
+    first = int((span.start_ns - recording.start_ns) / NANOSECONDS * UCI_HAR.rate_hz) + 10 * UCI_HAR.rate_hz
+    rows = slice(first, first + int(length_s * UCI_HAR.rate_hz))
+    t_s = np.arange(rows.stop - rows.start) / UCI_HAR.rate_hz
+    axis = int(np.argmax(np.abs(gravity.causal[rows].mean(axis=0))))
+    axes.plot(t_s, gravity.restarted[rows, axis], color=ORANGE, linewidth=1.2, label="causal, anew in each window")
+    axes.plot(t_s, gravity.zero_phase[rows, axis], color=GREEN, linewidth=2, linestyle="--", label="zero-phase")
+    axes.plot(t_s, gravity.causal[rows, axis], color=BLUE, linewidth=2, label="causal, state carried on")
+    axes.set(xlabel="s", ylabel="gravity on one axis, g", title="Somebody runs")
+    axes.legend()
+
+
+def draw_change(axes: Axes) -> None:
+    """How one change came to be decided."""
+    bundle = load_bundle(find_bundle("wisdm-watch-cnn"))
+    change = example_change(bundle)
+    for start_s, end_s, p in zip(change.starts_s, change.ends_s, change.newest, strict=True):
+        axes.plot([start_s, end_s], [p, p], color=GREY, linewidth=1.5, solid_capstyle="butt", zorder=1)
+    axes.plot(change.ends_s, change.newest, "o", color=GREY, label="by the window that ends here")
+    axes.plot(change.ends_s, change.smoothed, "o-", color=BLUE, label="smoothed")
+    enter = bundle.manifest.smoothing.enter
+    axes.axhline(enter, color="black", linewidth=0.8, linestyle=":")
+    axes.text(change.starts_s[0], enter + 0.02, f"enter: {enter}")
+    for at_s, name, color in (
+        (0.0, "change", "black"),
+        (change.onset_s, "onset_ns", GREEN),
+        (change.decided_s, "decided_ns", ORANGE),
+    ):
+        axes.axvline(at_s, color=color, linewidth=1.5)
+        axes.text(at_s + 0.1, 1.06, name, color=color)
+    axes.set(
+        xlabel=f"s from the change, {change.before} to {change.after}",
+        ylabel=f"probability of {change.after}",
+        ylim=(-0.05, 1.12),
+    )
+    axes.legend(loc="center left", bbox_to_anchor=(0, 0.3))
+
+
+def draw_delays(axes: Axes) -> None:
+    """Distribution of the delays."""
+    found = np.sort(delays())
+    axes.step(found, np.arange(1, len(found) + 1) / len(found), color=BLUE, linewidth=2, where="post")
+    for share in (0.5, 0.9):
+        at_s = float(np.quantile(found, share))
+        axes.plot([at_s, at_s, 0], [0, share, share], color=GREY, linewidth=0.8)
+        axes.text(at_s + 0.15, share - 0.06, f"{at_s:.1f} s")
+    axes.set(
+        xlabel="s from the change to its decision",
+        ylabel="share of changes",
+        xlim=(0, float(found[-1]) + 0.5),
+        ylim=(0, 1.02),
+        title=f"{len(found)} changes of synthetic watches",
+    )
+
+
+#: What is drawn into which file.
+DRAWN: Final[dict[str, tuple[Callable[[Axes], None], ...]]] = {
+    "gravity.svg": (draw_chain,),
+    "causal.svg": (draw_turn, draw_restarts),
+    "delay.svg": (draw_change,),
+    "delays.svg": (draw_delays,),
+}
+
+
+def main() -> None:
+    """Write docs/images."""
+    import matplotlib as mpl  # noqa: PLC0415 - the numbers need none of it
+    import matplotlib.pyplot as plt  # noqa: PLC0415
+
+    mpl.use("svg")
+    mpl.rcParams.update({"svg.hashsalt": "har-stream", "svg.fonttype": "none", "font.size": 9, "path.simplify": True})
+    mpl.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False})
+    for name, parts in DRAWN.items():
+        figure, axes = plt.subplots(1, len(parts), figsize=(7.2, 2.9), layout="constrained", squeeze=False)
+        for draw, place in zip(parts, axes[0], strict=True):
+            draw(place)
+        figure.savefig(IMAGES / name, metadata={"Date": None})
+        plt.close(figure)
+        print(IMAGES / name, (IMAGES / name).stat().st_size, "bytes")
+
+
 QUOTED: Final[dict[str, Callable[[], dict[str, float]]]] = {
     "explanation/causal.md": lambda: {
         **dict(zip(("zero-phase", "its p99", "restarted", "its p99 "), gravity_differences(), strict=True)),
@@ -147,3 +325,7 @@ QUOTED: Final[dict[str, Callable[[], dict[str, float]]]] = {
         "changes": len(delays()),
     },
 }
+
+
+if __name__ == "__main__":
+    main()
