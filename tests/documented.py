@@ -15,7 +15,7 @@ What keeps running or is interrupted is so once it has printed what the page sho
     <!-- given: a broker -->              what the reader has; see GIVEN
     <!-- given: walk.csv -->              a recording
 
-The page's port numbers are replaced by free ones on loopback.
+The page's port numbers are replaced by free ones, and nothing listens beyond loopback.
 """
 
 from __future__ import annotations
@@ -197,6 +197,8 @@ class Reader:
         config.mkdir(parents=True)
         for program in ("mosquitto_pub", "mosquitto_sub"):
             (config / program).write_text(f"-p {self.ports[1883]}\n")
+        # As on a terminal, where the answer takes the progress meter's place.
+        (self.folder / ".home" / ".curlrc").write_text("-sS\n")
 
     def have(self, given: Given) -> None:
         """Get what the reader has."""
@@ -261,7 +263,7 @@ class Reader:
         script = (
             f"set -e\nif [ -e {quoted} ]; then . {quoted}; fi\n"
             f"""trap '{{ export -p; printf "cd %q\\n" "$PWD"; }} >{quoted}' EXIT\n"""
-            f"{self._with_ports(step.command)}\n"
+            f"{self._on_loopback(step.command)}\n"
         )
         with output.open("wb") as out:
             process = subprocess.Popen(
@@ -307,12 +309,14 @@ class Reader:
         )
 
     def _printed(self, running: _Running) -> str:
-        return running.output.read_text(encoding="utf-8", errors="replace")
+        text = running.output.read_text(encoding="utf-8", errors="replace")
+        # Some answers don't end their last line.
+        return f"{text}\n" if text and not text.endswith("\n") and running.process.poll() is not None else text
 
-    def _with_ports(self, command: str) -> str:
+    def _on_loopback(self, command: str) -> str:
         for port, here in self.ports.items():
             command = re.sub(rf"(?<!\d){port}(?!\d)", str(here), command)
-        return command
+        return command.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 # the other way round
 
 
 def _shows(shown: str | None, printed: str, *, whole: bool) -> bool:
@@ -355,6 +359,11 @@ def _a_broker(reader: Reader) -> None:
     broker.start()
 
 
+def _a_running_service(reader: Reader) -> None:
+    shown = "…\n… subscribed to …\n"
+    reader.follow(Block("given", "console", f"$ har-stream --broker embedded\n{shown}", ("keeps running",)))
+
+
 def _data_set(name: str) -> Callable[[Reader], None]:
     def look(_reader: Reader) -> None:
         if find(data_root(), DATA_SETS[name]) is None:
@@ -366,5 +375,6 @@ def _data_set(name: str) -> Callable[[Reader], None]:
 #: What a reader may have.
 GIVEN: Final[Mapping[str, Callable[[Reader], None]]] = {
     "a broker": _a_broker,
+    "a running har-stream": _a_running_service,
     **{f"the data set {name}": _data_set(name) for name in DATA_SETS},
 }
