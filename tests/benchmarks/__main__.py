@@ -34,6 +34,7 @@ from tests.benchmarks.idle import idle_row
 from tests.benchmarks.latency import latency_row
 from tests.benchmarks.memory import memory_row
 from tests.benchmarks.peers_row import peers_row
+from tests.benchmarks.resources import resources_row
 from tests.benchmarks.stand import Cores
 from tests.benchmarks.throughput import throughput_row
 
@@ -47,6 +48,7 @@ ROWS: Final[dict[int, MeasureRow]] = {
     10: peers_row,
     11: throughput_row,
     12: durability_row,
+    13: resources_row,
 }
 _PACKAGES: Final = ("numpy", "scipy", "onnxruntime", "msgspec", "cbor2", "uvloop", "aiomqtt", "gmqtt")
 

@@ -27,6 +27,15 @@ def rss_bytes(pid: int) -> int:
     return sum(int(statm.split()[1]) for statm in statms) * _PAGE_BYTES
 
 
+def peak_bytes(pid: int) -> int:
+    """The most resident memory that a process has had."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "VmHWM":
+            return int(value.split()[0]) * 1024
+    raise RuntimeError(f"/proc/{pid}/status: no VmHWM")
+
+
 def _descendants(pid: int) -> list[int]:
     children: list[int] = []
     with suppress(FileNotFoundError):

@@ -179,6 +179,14 @@ def test_kustomization_lists_every_manifest_and_the_pod_is_restricted() -> None:
     assert mapping(container, "resources", "requests").keys() == {"cpu", "memory"}
 
 
+def test_the_pods_metrics_can_be_had_while_it_is_not_ready() -> None:
+    folder = DEPLOY / "kubernetes"
+    service = mapping(documents(folder / "service.yaml")[0], "spec")
+    assert (service["clusterIP"], service["publishNotReadyAddresses"]) == ("None", True)
+    spec = mapping(documents(folder / "statefulset.yaml")[0], "spec")
+    assert service["selector"] == at(spec, "selector", "matchLabels") == at(spec, "template", "metadata", "labels")
+
+
 def test_kubernetes_settings_read_the_secret_where_the_pod_mounts_it() -> None:
     folder = DEPLOY / "kubernetes"
     settings = tomllib.loads((folder / "har-stream.toml").read_text())
