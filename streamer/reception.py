@@ -77,7 +77,7 @@ class Reception:
             # Ten messages of 10 MB would push good ones out of the queue.
             self._refuse_size(arrival)
             arrival = _done(arrival)
-        elif not self._is_own(arrival.message.topic):
+        elif self._workers > 1 and self.is_foreign(arrival.message.topic):
             arrival = _done(arrival)
         if (self._delivery.keeps or not arrival.is_done) and not self._ingress.put(arrival):
             self._leave()
@@ -100,8 +100,13 @@ class Reception:
         self._leaving.set()
         self._metrics.left_messages.inc()
 
-    def _is_own(self, topic: str) -> bool:
-        return self._workers == 1 or topics.is_sync(topic) or is_own(topic, worker=self._worker, workers=self._workers)
+    def is_foreign(self, topic: str) -> bool:
+        """Whether a topic's messages are another worker's."""
+        return (
+            not topic.startswith("$")  # the broker's own
+            and not topics.is_sync(topic)
+            and not is_own(topic, worker=self._worker, workers=self._workers)
+        )
 
     def _refuse_size(self, arrival: Arrival) -> None:
         message, size = arrival.message, len(arrival.message.payload)

@@ -43,6 +43,9 @@ _MOST_BYTES: Final = 200_000
 #: Least time from one call to the next. A call costs some 0.5 ms however little it does, so under load messages are
 #: gathered meanwhile; a message that comes after a pause is processed at once.
 _PACE_S: Final = 0.005
+#: The same for each of several workers, times their number: they share the calls that one would make, and make half as
+#: many, for what each spends on messages of the others.
+_SHARED_PACE_S: Final = 0.01
 _TICK_S: Final = 1.0
 #: Payload bytes for which one message may wait: what a message takes in memory besides its payload.
 _MESSAGE_BYTES: Final = 256
@@ -156,6 +159,7 @@ class Service:
             persistent=self._delivery.keeps,
             receive=self._receive,
             dropped=self._note_broker_drops,
+            is_foreign=self._reception.is_foreign if self._settings.workers > 1 else None,
         )
         self._listened_ns = await self._delivery.recover()
         await _first_of(self._work(), self._keep_time(), self._hold_sessions(broker, stop), self._delivery.run())
@@ -305,8 +309,7 @@ class Service:
 
     async def _work(self) -> NoReturn:
         """Take what waits, process it in one call, hand on what came of it."""
-        # Several workers share the calls of one, or they would cost so much more.
-        pace_s = _PACE_S * self._settings.workers
+        pace_s = _PACE_S if self._settings.workers == 1 else _SHARED_PACE_S * self._settings.workers
         called_s = time.monotonic()
         while True:
             await self._ingress.wait()

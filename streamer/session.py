@@ -134,6 +134,7 @@ class Broker:
         persistent: bool,
         receive: Callable[[Arrival], None],
         dropped: Callable[[int], None],
+        is_foreign: Callable[[str], bool] | None = None,
     ) -> None:
         """Read password and certificates.
 
@@ -145,6 +146,7 @@ class Broker:
             persistent: have the broker keep messages until they are acknowledged.
             receive: takes each message as it comes.
             dropped: takes the broker's own count of dropped messages, where it has one.
+            is_foreign: see `Link`.
 
         Raises:
             ConfigError: a file can't be read.
@@ -162,6 +164,7 @@ class Broker:
             will=Outgoing(topics.status(settings.client_id), b"offline", retain=True),
             persistent=persistent,
             numbers=count(1),
+            is_foreign=is_foreign,
         )
         self._mqtt_5 = mqtt_5
         self._spoke_mqtt_5 = False

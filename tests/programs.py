@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from streamer.config import Settings
 from streamer.wire.events import ActivityEvent
@@ -38,6 +40,7 @@ class HarStream:
         state: Path | None = None,
         program: Sequence[str] = (str(BIN / "har-stream"),),
         environment: Mapping[str, str] | None = None,
+        workers: int = 1,
     ) -> None:
         """Start it.
 
@@ -49,10 +52,14 @@ class HarStream:
             state: where it keeps its state; None for no state, so that no test finds another's or touches the user's.
             program: how it is called.
             environment: None for this process's own.
+            workers: how many processes share the watches.
         """
+        self._workers = workers
         folder.mkdir(parents=True, exist_ok=True)
         self._events = folder / f"{name}.events.jsonl"
         self._log = folder / f"{name}.log"
+        if workers > 1:
+            arguments = (*arguments, "--workers", str(workers))
         command = [*program, *arguments, "--output", output, "--http-port", "0", *_state_options(state)]
         with self._events.open("wb") as events, self._log.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=events, stderr=log, env=environment)
@@ -69,21 +76,25 @@ class HarStream:
         return [msgspec.json.decode(line, type=ActivityEvent) for line in lines]
 
     @property
+    def urls(self) -> list[str]:
+        """Where its HTTP servers listen, one for each worker."""
+        pattern = rf"http://{HOST}:\d+(?=/metrics)"
+        wait_until(
+            lambda: len(re.findall(pattern, self.log)) >= self._workers or self.process.poll() is not None,
+            "HTTP addresses in the log",
+        )
+        found = re.findall(pattern, self.log)
+        assert len(found) == self._workers, self.log
+        return found
+
+    @property
     def url(self) -> str:
-        """Where its HTTP server listens."""
-        wait_until(lambda: "/metrics" in self.log or self.process.poll() is not None, "HTTP address in the log")
-        found = re.search(rf"http://{HOST}:\d+", self.log)
-        assert found, self.log
-        return found[0]
+        """Where its HTTP server, or its first worker's, listens."""
+        return self.urls[0]
 
     def ready(self) -> bool:
-        """What /readyz says."""
-        try:
-            with urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:  # noqa: S310 # http on loopback
-                return bool(json.load(answer)["ready"])
-        except urllib.error.HTTPError as error:
-            with error:
-                return bool(json.load(error)["ready"])
+        """What /readyz says, of all workers."""
+        return all(map(_is_ready, self.urls))
 
     def wait_ready(self, *, within_s: float = 20) -> None:
         """Return when it recognises messages."""
@@ -91,13 +102,11 @@ class HarStream:
         assert self.process.poll() is None, self.log
 
     def metric(self, name: str, **labels: str) -> float:
-        """A metric's current value, summed over the series that have these labels."""
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as answer:  # noqa: S310 # http on loopback
-            text = answer.read().decode()
+        """A metric's current value, summed over the workers and the series that have these labels."""
         return sum(
             sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
+            for url in self.urls
+            for sample in samples(url)
             if sample.name == name and labels.items() <= sample.labels.items()
         )
 
@@ -107,10 +116,34 @@ class HarStream:
         return self.process.wait(timeout=20)
 
     def kill(self) -> None:
-        """End it whatever it does; nothing when it has ended."""
+        """End it and its workers whatever they do; nothing when it has ended."""
         if self.process.poll() is None:
-            self.process.kill()
+            workers = [] if self._workers == 1 else children(self.process.pid)
+            for pid in (self.process.pid, *workers):
+                os.kill(pid, signal.SIGKILL)
             self.process.wait(timeout=20)
+            wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "the workers' end")
+
+
+def samples(url: str, *, timeout_s: float = 5) -> list[Sample]:
+    """All samples that /metrics shows."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=timeout_s) as answer:  # noqa: S310 # http on loopback
+        text = answer.read().decode()
+    return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started (Linux)."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:  # noqa: S310 # http on loopback
+            return bool(json.load(answer)["ready"])
+    except urllib.error.HTTPError as error:
+        with error:
+            return bool(json.load(error)["ready"])
 
 
 def _state_options(state: Path | None) -> list[str]:

@@ -43,40 +43,119 @@ _SESSION_EXPIRY_S: Final = 86_400
 _PING_FILTER: Final = "har/v1/-/-"
 _PUBACK: Final = struct.Struct("!BBH")
 _PACKET_ID: Final = 2
+#: Of this many messages in a row that are another's, one is handed on, so that they are acknowledged with it.
+_FOREIGN_AT_A_TIME: Final = 100
+#: What is remembered of topics and properties; past it all is forgotten, for invented ones must not fill the memory.
+_MOST_TOPICS: Final = 100_000
+_MOST_PROPERTIES: Final = 256
+_LONGEST_PROPERTIES: Final = 64
 
 
 class _Client(gmqtt.Client):  # type: ignore[misc]  # the library has no types
-    """The library's client, except that acknowledgements wait until they are asked for.
+    """The library's client, except for the messages that come.
 
-    The library acknowledges by itself, or when an asynchronous handler returns: a task for each message, and with
-    MQTT 5 only. Its one function for the answers to a message is overridden instead.
+    The library makes a dictionary for each, and acknowledges by itself, or when an asynchronous handler returns: a task
+    for each message, and with MQTT 5 only. Its one function for PUBLISH packets is overridden instead.
 
-    State: message ids not yet acknowledged, by arrival number.
+    State: message ids not yet acknowledged, by arrival number; what is known of topics and properties.
     """
 
-    unacknowledged: deque[tuple[int, int]] | None = None
-    arrived_id = 0
-
-    def __init__(self, *args: object, **options: object) -> None:
-        super().__init__(*args, **options)
+    def __init__(
+        self, link: Link, receive: Callable[[Arrival], None], fail: Callable[[Exception], None], **options: object
+    ) -> None:
+        super().__init__(link.client_id, **options)
+        self._receive = receive
+        self._fail = fail
+        self._numbers = link.numbers
+        self._is_foreign = link.is_foreign
+        self.unacknowledged: deque[tuple[int, int]] | None = deque() if link.persistent else None
+        self.speaks_mqtt_5 = True
+        self._number = 0
+        self._foreign_in_a_row = 0
+        self._foreign_topics: dict[bytes, bool] = {}
+        self._content_types: dict[bytes, str | None] = {}
         #: Reason codes of publications that the broker refused.
         self.refusals: list[int] = []
+        handler = self._package_handler
         # The library reads no reason code, and takes a refusal for an acknowledgement.
-        self._answered = self._package_handler._handle_puback_packet  # noqa: SLF001 # no other way to hear of it
-        self._package_handler._handle_puback_packet = self._on_puback  # noqa: SLF001 # likewise
+        self._answered = handler._handle_puback_packet  # noqa: SLF001 # no other way to hear of it
+        handler._handle_puback_packet = self._on_puback  # noqa: SLF001 # likewise
+        handler._handle_publish_packet = self._on_publish  # noqa: SLF001 # see above
+
+    def _on_publish(self, header: int, packet: bytes) -> None:
+        try:
+            self._take(header, packet)
+        except Exception as error:  # noqa: BLE001 # the library would log it and go on; a fault of ours ends the service
+            self._fail(error)
+
+    def _take(self, header: int, packet: bytes) -> None:
+        """Hand on a message; MQTT 5, 3.3: the first byte of its packet, and what follows the length."""
+        qos = header >> 1 & 3
+        end = 2 + (packet[0] << 8 | packet[1])
+        topic = packet[2:end]
+        message_id = 0
+        if qos:
+            message_id = packet[end] << 8 | packet[end + 1]
+            end += 2
+        if self._is_foreign is not None and self._is_of_another(topic):
+            self._foreign_in_a_row += 1
+            if self._foreign_in_a_row < _FOREIGN_AT_A_TIME:
+                self._owe(qos, message_id)
+                return
+        self._foreign_in_a_row = 0
+        content_type = None
+        if self.speaks_mqtt_5:
+            if packet[end]:
+                content_type, end = self._content_type(packet, end)
+            else:
+                end += 1
+        self._number = next(self._numbers)
+        self._owe(qos, message_id)
+        message = Message(topic.decode("utf-8", "replace"), packet[end:], content_type)
+        self._receive(Arrival(message, now_ns(), qos, self._number, bool(header & 8)))
+
+    def _is_of_another(self, topic: bytes) -> bool:
+        known = self._foreign_topics.get(topic)
+        if known is None and self._is_foreign is not None:
+            if len(self._foreign_topics) >= _MOST_TOPICS:
+                self._foreign_topics.clear()
+            known = self._foreign_topics[topic] = self._is_foreign(topic.decode("utf-8", "replace"))
+        return bool(known)
+
+    def _content_type(self, packet: bytes, start: int) -> tuple[str | None, int]:
+        """The content type, and where the payload begins; properties, with their length before them, begin at `start`.
+
+        Raises:
+            SessionError: they can't be read.
+        """
+        end = start + 1 + packet[start]
+        properties = packet[start:end]
+        if properties in self._content_types:
+            return self._content_types[properties], end
+        parsed, payload = self._package_handler._parse_properties(packet[start:])  # noqa: SLF001 # a table of MQTT's
+        if parsed is None:
+            raise SessionError("the broker sent a message with properties that MQTT 5 doesn't have")
+        content_type: str | None = parsed.get("content_type", [None])[0]
+        if len(properties) <= _LONGEST_PROPERTIES:
+            if len(self._content_types) >= _MOST_PROPERTIES:
+                self._content_types.clear()
+            self._content_types[properties] = content_type
+        return content_type, len(packet) - len(payload)
+
+    def _owe(self, qos: int, message_id: int) -> None:
+        """Acknowledge a message with the last one that was handed on, or at once where nobody will ask for it."""
+        if not qos:
+            return
+        if self.unacknowledged is None:
+            self._connection.send_package(_PUBACK.pack(MQTTCommands.PUBACK, 2, message_id))
+        else:
+            self.unacknowledged.append((self._number, message_id))
 
     def _on_puback(self, cmd: int, packet: bytes) -> None:
         # Behind the message id; MQTT 3.1.1 has none, and MQTT 5 may leave a success out.
         if len(packet) > _PACKET_ID and packet[_PACKET_ID] >= REFUSED:
             self.refusals.append(packet[_PACKET_ID])
         self._answered(cmd, packet)
-
-    def _send_command_with_mid(self, cmd: int, mid: int, dup: bool, reason_code: int = 0) -> None:  # noqa: FBT001 # the library's
-        if cmd == MQTTCommands.PUBACK and self.unacknowledged is not None:
-            # Called just before the message is handed on.
-            self.arrived_id = mid
-        else:
-            super()._send_command_with_mid(cmd, mid, dup, reason_code=reason_code)
 
     def acknowledge_through(self, number: int) -> None:
         """Acknowledge what arrived up to a number, in one packet to the network."""
@@ -131,12 +210,11 @@ class GmqttConnection:
         session: dict[str, Any] = {"clean_session": not link.persistent}
         if link.persistent:
             session |= {"session_expiry_interval": _SESSION_EXPIRY_S, "receive_maximum": _RECEIVE_MAXIMUM}
-        client = _Client(link.client_id, will_message=will, persistent_storage=self._unpublished, **session)
-        if link.persistent:
-            client.unacknowledged = deque()
+        client = _Client(
+            link, self._hand_on, self._end, will_message=will, persistent_storage=self._unpublished, **session
+        )
         client.set_config(_NEVER_RECONNECT)
         client.on_connect = self._on_connect
-        client.on_message = self._on_message
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_answer
         client.on_unsubscribe = self._on_answer
@@ -152,6 +230,7 @@ class GmqttConnection:
             UnsupportedVersionError: not in this version of MQTT.
         """
         link = self._link
+        self._client.speaks_mqtt_5 = mqtt_5
         opening = self._client.connect(
             link.host,
             link.port,
@@ -252,23 +331,10 @@ class GmqttConnection:
         # One id is left for a subscription.
         self._at_a_time = max(1, min(_MOST_AT_A_TIME, self._client.publications_at_a_time - 1))
 
-    def _on_message(
-        self, client: _Client, topic: str | bytes, payload: bytes, qos: int, properties: Mapping[str, Any]
-    ) -> int:
-        if self._ended.done():
-            # It comes again on the next connection, and there in its place.
-            return 0
-        name = topic if isinstance(topic, str) else topic.decode("utf-8", "replace")
-        content_type = properties.get("content_type")
-        number = next(self._link.numbers)
-        if qos and client.unacknowledged is not None:
-            client.unacknowledged.append((number, client.arrived_id))
-        try:
-            message = Message(name, payload, content_type[0] if content_type else None)
-            self._receive(Arrival(message, now_ns(), qos, number, bool(properties["dup"])))
-        except Exception as error:  # noqa: BLE001 # the library would log it and go on; a fault of ours ends the service
-            self._end(error)
-        return 0
+    def _hand_on(self, arrival: Arrival) -> None:
+        # What comes after the end comes again on the next connection, and there in its place.
+        if not self._ended.done():
+            self._receive(arrival)
 
     def _on_answer(self, _client: gmqtt.Client, message_id: int, codes: Sequence[int], *_properties: object) -> None:
         future = self._answers.setdefault(message_id, asyncio.get_running_loop().create_future())

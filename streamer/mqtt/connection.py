@@ -54,6 +54,7 @@ class Link:
         will: published, retained, when the connection breaks.
         persistent: the broker is to keep what comes while nobody is connected, and what is not acknowledged.
         numbers: numbers for arrivals, over all connections.
+        is_foreign: whether a topic's messages are another worker's; of those most needn't be handed on. None: all are.
     """
 
     host: str
@@ -67,6 +68,7 @@ class Link:
     will: Outgoing
     persistent: bool
     numbers: Iterator[int]
+    is_foreign: Callable[[str], bool] | None = None
 
 
 class Connection(Protocol):

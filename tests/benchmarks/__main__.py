@@ -37,6 +37,7 @@ from tests.benchmarks.peers_row import peers_row
 from tests.benchmarks.resources import resources_row
 from tests.benchmarks.stand import Cores
 from tests.benchmarks.throughput import throughput_row
+from tests.benchmarks.workers import workers_row
 
 ROWS: Final[dict[int, MeasureRow]] = {
     **CAPACITY_ROWS,
@@ -49,6 +50,7 @@ ROWS: Final[dict[int, MeasureRow]] = {
     11: throughput_row,
     12: durability_row,
     13: resources_row,
+    14: workers_row,
 }
 _PACKAGES: Final = ("numpy", "scipy", "onnxruntime", "msgspec", "cbor2", "uvloop", "aiomqtt", "gmqtt")
 

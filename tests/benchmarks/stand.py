@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-import urllib.request
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,12 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from simulator.load import LoadOptions, LoadReport, Phase, run_load
 from simulator.session import Broker
 from tests.benchmarks import proc
-from tests.programs import HarStream
+from tests.programs import HarStream, samples
 from tests.servers import Mosquitto, find_program, wait_until
 
 
@@ -93,7 +91,9 @@ def broker(cores: Cores) -> Iterator[Mosquitto]:
 
 
 @contextmanager
-def service(mosquitto: Mosquitto, cores: Cores, *arguments: str, keeps_state: bool = False) -> Iterator[HarStream]:
+def service(
+    mosquitto: Mosquitto, cores: Cores, *arguments: str, keeps_state: bool = False, workers: int = 1
+) -> Iterator[HarStream]:
     """A pinned service that is ready."""
     with tempfile.TemporaryDirectory() as folder:
         started = HarStream(
@@ -105,6 +105,7 @@ def service(mosquitto: Mosquitto, cores: Cores, *arguments: str, keeps_state: bo
             *arguments,
             output="none",
             state=Path(folder) / "state" if keeps_state else None,
+            workers=workers,
         )
         proc.pin(started.process.pid, cores.service)
         try:
@@ -115,7 +116,12 @@ def service(mosquitto: Mosquitto, cores: Cores, *arguments: str, keeps_state: bo
 
 
 def run(
-    options: LoadOptions, *arguments: str, cores: Cores | None = None, qos: Literal[0, 1] = 0, keeps_state: bool = False
+    options: LoadOptions,
+    *arguments: str,
+    cores: Cores | None = None,
+    qos: Literal[0, 1] = 0,
+    keeps_state: bool = False,
+    workers: int = 1,
 ) -> Run:
     """A load against a fresh broker and a fresh service.
 
@@ -125,12 +131,13 @@ def run(
         cores: where to run what.
         qos: of readings.
         keeps_state: whether the service keeps what survives it.
+        workers: the service's, all on its core.
     """
     cores = cores or Cores.available()
     arguments = ("--model", options.model, "--publish", options.published, "--qos", str(qos), *arguments)
     with (
         broker(cores) as mosquitto,
-        service(mosquitto, cores, *arguments, keeps_state=keeps_state) as started,
+        service(mosquitto, cores, *arguments, keeps_state=keeps_state, workers=workers) as started,
     ):
         return load(mosquitto, started, options, qos=qos)
 
@@ -216,15 +223,17 @@ class _Scrape:
 
     @classmethod
     def of(cls, started: HarStream) -> _Scrape:
-        with urllib.request.urlopen(f"{started.url}/metrics", timeout=30) as answer:  # noqa: S310 - http on loopback
-            text = answer.read().decode()
-        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        samples_ = [sample for url in started.urls for sample in samples(url, timeout_s=30)]
 
         def total(*names: str) -> int:
-            return round(sum(sample.value for sample in samples if sample.name in names))
+            return round(sum(sample.value for sample in samples_ if sample.name in names))
 
+        stage_s: dict[str, float] = defaultdict(float)
+        for sample in samples_:
+            if sample.name == "har_stage_seconds_sum":
+                stage_s[sample.labels["stage"]] += sample.value
         return cls(
-            {s.labels["stage"]: s.value for s in samples if s.name == "har_stage_seconds_sum"},
+            stage_s,
             messages=total("har_messages_total"),
             readings=total("har_readings_total"),
             windows=total("har_windows_total"),
