@@ -20,7 +20,9 @@ from streamer.classifier import Classifier
 from streamer.offline import classify_recording
 from streamer.recognizer import Recognizer
 from streamer.recording import Recording
+from streamer.wire import topics
 from streamer.wire.events import ActivityEvent
+from streamer.workers import is_own
 from tests.programs import BIN, HarStream, simulator
 from tests.servers import HOST, Mosquitto, accepts_connections, free_port, wait_until
 
@@ -336,6 +338,30 @@ def test_two_workers_give_the_events_of_one(mosquitto: Mosquitto, start_service:
     assert len({event.device for event in alone.events}) == 19
     expected, shared = ({e.id: e for e in service.events} for service in (alone, together))
     assert shared == expected
+
+
+def test_a_worker_goes_on_hearing_its_watches_behind_many_messages_of_another(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    # More than a broker lets be unacknowledged; what is another worker's must be acknowledged, too.
+    noise = next(f"noise-{n}" for n in range(10) if is_own(f"har/v1/noise-{n}/imu", worker=0, workers=2))
+    address = ("--broker", mosquitto.host, "--port", str(mosquitto.port))
+    service = HarStream(tmp_path, *address, state=tmp_path / "state", workers=2)
+    try:
+        service.wait_ready()
+        subprocess.run(
+            ["mosquitto_pub", "-h", HOST, "-p", str(mosquitto.port), "-q", "1", "-t", topics.imu(noise), "-l"],
+            input=b"?\n" * 25_000,
+            timeout=60,
+            check=True,
+        )
+        replay(mosquitto, "synthetic", "--devices", "4", "--speed", "max", "--duration", "60")
+        assert service.stop() == 0
+        followed = {event.device for event in service.events}
+        assert len(followed) == 4
+        assert {is_own(topics.imu(device), worker=1, workers=2) for device in followed} == {False, True}
+    finally:
+        service.kill()
 
 
 def test_failed_worker_ends_the_service() -> None:
