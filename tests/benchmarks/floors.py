@@ -3,12 +3,15 @@
 * ONNX Runtime alone on the windows of the load, in its best batches.
 * A bare asyncio MQTT parser that is subscribed to the same readings and takes topic and payload from each packet.
 
-Both run in processes of their own, on the service's core, with the service's event loop.
+And, no floor but a share of the service's own cost: its MQTT client, subscribed to the same readings, alone.
+
+Each runs in a process of its own, on the service's core, with the service's event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import socket
 import subprocess
@@ -28,6 +31,8 @@ from simulator.session import Broker
 from simulator.synthetic import synthetic_watches
 from streamer.bundle import find_bundle, load_bundle
 from streamer.classifier import Classifier
+from streamer.mqtt import by_gmqtt
+from streamer.mqtt.connection import Link, Outgoing
 from streamer.preprocessing.pipeline import windows_of
 from streamer.wire import topics
 from tests.benchmarks import proc
@@ -58,8 +63,17 @@ def parser_us(options: LoadOptions, cores: Cores) -> float:
         options: the load; no service answers it.
         cores: the service's core is used.
     """
+    return _listener_us("parser", options, cores)
+
+
+def client_us(options: LoadOptions, cores: Cores) -> float:
+    """Like `parser_us`, of the service's MQTT client, which forgets what it hands on."""
+    return _listener_us("client", options, cores)
+
+
+def _listener_us(what: str, options: LoadOptions, cores: Cores) -> float:
     marks: dict[Phase, tuple[float, float]] = {}
-    with broker(cores) as mosquitto, _parser(mosquitto.host, mosquitto.port, cores) as pid:
+    with broker(cores) as mosquitto, _listener(what, mosquitto.host, mosquitto.port, cores) as pid:
         report = run_load(
             Broker(mosquitto.host, mosquitto.port, qos=0),
             options,
@@ -70,13 +84,13 @@ def parser_us(options: LoadOptions, cores: Cores) -> float:
 
 
 @contextmanager
-def _parser(host: str, port: int, cores: Cores) -> Iterator[int]:
-    command = [sys.executable, "-m", "tests.benchmarks.floors", "parser", host, str(port)]
+def _listener(what: str, host: str, port: int, cores: Cores) -> Iterator[int]:
+    command = [sys.executable, "-m", "tests.benchmarks.floors", what, host, str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         proc.pin(process.pid, cores.service)
         try:
             if process.stdout is None or process.stdout.readline() != b"ready\n":
-                raise RuntimeError("the parser did not start")
+                raise RuntimeError(f"the {what} did not start")
             yield process.pid
         finally:
             process.terminate()
@@ -103,6 +117,26 @@ async def _parse(host: str, port: int) -> None:
     print("ready", flush=True)  # noqa: T201 - read by the parent
     await asyncio.Event().wait()
     transport.close()
+
+
+async def _listen(host: str, port: int) -> None:
+    link = Link(
+        host=host,
+        port=port,
+        client_id="client",
+        username=None,
+        password=None,
+        tls=None,
+        keepalive_s=60,
+        timeout_s=10,
+        will=Outgoing("bench/will", b""),
+        persistent=False,
+        numbers=itertools.count(1),
+    )
+    async with by_gmqtt.connect(link, True, lambda _arrival: None) as connection:  # noqa: FBT003 # a `Connect`
+        await connection.subscribe(topics.IMU_FILTER, 0)
+        print("ready", flush=True)  # noqa: T201 - read by the parent
+        await connection.lost()
 
 
 def _runtime(model: str) -> float:
@@ -132,7 +166,7 @@ def main() -> None:
     else:
         host, port = arguments
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_parse(host, int(port)))
+            runner.run((_parse if what == "parser" else _listen)(host, int(port)))
 
 
 if __name__ == "__main__":
