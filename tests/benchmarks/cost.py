@@ -53,7 +53,7 @@ def cost_row(effort: Effort) -> Row:
         figures=figures,
         notes=[
             f"medians of {effort.repetitions} runs in turns",
-            "client: alone under the same load; decode to track: wall time by the service's own clocks; "
+            "client: alone under the same load; decode to track: wall time by the service's own clocks",
             "publish and so on: what is left of its processor time",
         ],
         others_share=max(one.others_share for one in runs),
