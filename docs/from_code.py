@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib
 import re
 from collections.abc import Callable, Iterable
@@ -31,6 +32,11 @@ def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
 
 
+def text(value: str) -> str:
+    """As text: nothing in it is a tag."""
+    return html.escape(" ".join(value.split()), quote=False)
+
+
 def code(value: object) -> str:
     """As code; nothing for nothing."""
     return f"`{value}`" if str(value) else ""
@@ -48,7 +54,7 @@ def settings() -> str:
                 f'<a id="{field.name}"></a>{code(field.name)}',
                 code(_default(field.default)),
                 expected(field.type),
-                str(field.type.__metadata__[-1].description).partition("[default")[0].strip(),
+                text(str(field.type.__metadata__[-1].description).partition("[default")[0]),
             )
             for field in msgspec.structs.fields(Settings)
         ),
@@ -92,7 +98,7 @@ def command_line(program: str) -> str:
             if not parameter.hidden and not (path == "har-stream" and settings_names & set(parameter.opts))
         ]
         parts += [] if path == program else [f"## {path}"]
-        parts.append(" ".join(command.help.split()))
+        parts.append(text(command.help))
         if path == "har-stream":
             parts.append("Each [setting](settings.md) is an option, and besides there are:")
         if records:
@@ -102,10 +108,9 @@ def command_line(program: str) -> str:
 
 def _parameter(record: tuple[str, str]) -> tuple[str, str, str]:
     """A row from a line of help: `--port <int range>`, `and port  [env var: PORT; default: 1883; 1<=x<=65535]`."""
-    names, text = record
-    brackets = re.search(r"(\s*\[[^\[\]]*\])*$", text)
+    names, help_text = record
+    brackets = re.search(r"(\s*\[[^\[\]]*\])*$", help_text)
     extra = "" if brackets is None else brackets[0]
-    text = text.removesuffix(extra)
     default, rest = "", []
     for part in re.split(r"; |\]\s*\[", extra.strip(" []")):
         kind, _, value = part.partition(": ")
@@ -118,7 +123,7 @@ def _parameter(record: tuple[str, str]) -> tuple[str, str, str]:
         elif kind:
             rest.append(kind.replace("<=x<=", " to ").replace("x>=", "from "))
     more = f" ({', '.join(rest)})" if rest else ""
-    return code(names), default, f"{text.strip().rstrip('.')}{more}"
+    return code(names), default, f"{text(help_text.removesuffix(extra)).rstrip('.')}{more}"
 
 
 # --- metrics --------------------------------------------------------------------------------------------------------
@@ -131,7 +136,7 @@ def metrics() -> str:
     return table(
         ("metric", "type", "labels", "what it says"),
         (
-            (code(_series(family)), family.type, _labels(family), family.documentation)
+            (code(_series(family)), family.type, _labels(family), text(family.documentation))
             for family in sorted(own, key=lambda family: family.name)
         ),
     )
@@ -170,7 +175,7 @@ def topics() -> str:
         (
             code(re.sub(r"{(\w+)}", r"<\1>", channel["address"])),
             directions[name],
-            f"**{channel['title']}.** {_one_line(channel['description'])}",
+            f"**{channel['title']}.** {text(channel['description'])}",
         )
         for name, channel in document["channels"].items()
     )
@@ -205,11 +210,11 @@ def fields(schema: str) -> str:
             code(name),
             "yes" if name in required else "",
             _json_type(entry),
-            _one_line(entry.get("description", "")),
+            text(entry.get("description", "")),
         )
         for name, entry in found["properties"].items()
     )
-    return f"{_one_line(found['description'])}\n\n" + table(("field", "always there", "type", "meaning"), rows)
+    return f"{text(found['description'])}\n\n" + table(("field", "always there", "type", "meaning"), rows)
 
 
 def _asyncapi() -> dict[str, Any]:
@@ -227,10 +232,6 @@ def _json_type(entry: dict[str, Any]) -> str:
     kinds = entry["type"] if isinstance(entry["type"], list) else [entry["type"]]
     bounds = [f"{entry[name]}" for name in ("minimum", "maximum") if name in entry]
     return " or ".join(kinds) + (f", {' to '.join(bounds)}" if len(bounds) == 2 else "")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 # --- bundles --------------------------------------------------------------------------------------------------------
@@ -278,12 +279,26 @@ def shipped() -> str:
     return table(("bundle", "what", "sensors", "feed at least", "window", "dwell"), rows)
 
 
+def delays() -> str:
+    """From what each shipped bundle's least delay is made."""
+    rows = []
+    for name, folder in shipped_bundles().items():
+        manifest = load_bundle(folder).manifest
+        window_s, hop_s = (
+            samples / manifest.preprocessing.rate_hz
+            for samples in (manifest.preprocessing.window_len, manifest.preprocessing.hop_len)
+        )
+        least_s = window_s + (manifest.smoothing.dwell - 1) * hop_s
+        rows.append((name, f"{window_s:g} s", f"{hop_s:g} s", str(manifest.smoothing.dwell), f"{least_s:g} s"))
+    return table(("bundle", "window", "hop", "dwell", "`decided_ns - onset_ns` at least"), rows)
+
+
 def _attributes(struct: type) -> dict[str, str]:
     """Meanings by name, from the docstring's "Attributes:"."""
     section = (struct.__doc__ or "").partition("Attributes:\n")[2]
     found: dict[str, str] = {}
-    for names, text in re.findall(r"^ {8}([\w, ]+): ((?:.|\n {12})+)", section, re.MULTILINE):
-        found |= dict.fromkeys(names.split(", "), _one_line(text))
+    for names, meaning in re.findall(r"^ {8}([\w, ]+): ((?:.|\n {12})+)", section, re.MULTILINE):
+        found |= dict.fromkeys(names.split(", "), text(meaning))
     return found
 
 
@@ -335,6 +350,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "fields of readings": lambda: fields("ReadingsJson"),
     "bundle.json": bundle_schema,
     "bundles": shipped,
+    "delays": delays,
     "activities": lambda: listed(ACTIVITIES),
     "reject reasons": lambda: listed(RejectReason),
     "event reasons": lambda: listed(get_args(Reason)),

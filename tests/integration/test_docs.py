@@ -16,6 +16,8 @@ from typing import Final
 
 import pytest
 
+from docs import figures, from_code
+from docs.from_code import commands
 from tests.documented import COMMANDS, NOT_RUN, OTHER, ROOT, Block, read_page, run_page
 
 PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -79,6 +81,25 @@ def test_what_is_not_run_is_little_and_has_its_reason() -> None:
     not_run = {block.place: block.reason_not_run for block in commands if block.reason_not_run is not None}
     assert {place: reason for place, reason in not_run.items() if reason.split(";")[0] not in NOT_RUN} == {}
     assert len(not_run) < 0.5 * len(commands), not_run
+
+
+def test_every_option_that_a_page_names_exists() -> None:
+    known = {path: from_code.options(c) for program in from_code.PROGRAMS for path, c in commands(program).items()}
+    wrong = []
+    # errors.md is about mistakes.
+    for page in (page for page in PAGES if page.name != "errors.md"):
+        for span in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")):
+            path = next((path for path in sorted(known, reverse=True) if f"{span} ".startswith(f"{path} ")), None)
+            if path is not None:
+                named = set(re.findall(r"(?<!\S)(--[a-z][a-z-]*)", span))
+                wrong += [f"{name_of(page)}: `{span}`: {path} has no {option}" for option in named - known[path]]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("page", figures.QUOTED)
+def test_figures_that_a_page_quotes_are_those_that_the_code_gives(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert [quoted for quoted in figures.QUOTED[page]() if quoted not in text] == []
 
 
 @pytest.fixture(scope="module")
