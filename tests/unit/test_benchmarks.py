@@ -64,4 +64,4 @@ def test_a_row_says_what_each_figure_was_divided_by_and_whether_it_is_enough() -
 def test_rows_that_do_not_exist_are_refused(given: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["--rows", given])
-    assert "expected numbers from 1 to 13 with commas" in capsys.readouterr().err
+    assert "expected numbers from 1 to 14 with commas" in capsys.readouterr().err
