@@ -72,6 +72,10 @@ class RejectReason(StrEnum):
     TIME_RANGE = "time_range"
     FUTURE = "future"
     CAPACITY = "capacity"
+    SENSORS = "sensors"
+    UNITS = "units"
+    SIGN = "sign"
+    GRAVITY = "gravity"
 
 
 class PayloadError(HarError):

@@ -1,6 +1,6 @@
 """The pure core: messages of many watches in, activity events out.
 
-    messages ─ decode ─ watches ─ align ─ filter ─ window ─ classify ─ track ─ events
+    messages ─ decode ─ watches ─ (source) ─ align ─ filter ─ window ─ classify ─ track ─ events
 
 No clock, no I/O, no logging: time is an argument, and the same messages give the same events however they were
 grouped into calls.
@@ -27,12 +27,12 @@ from streamer.preprocessing.pipeline import Preprocessor, Step, Windows, join_wi
 from streamer.preprocessing.slots import Slots, SlotState
 from streamer.preprocessing.timelines import SENSOR_SKEW_NS
 from streamer.results import Counts, Result
+from streamer.sources import Source, Sources
 from streamer.tracking import NONE, ActivityTracker
 from streamer.watch_state import Piece, WatchNotes, decode_state, encode_state
 from streamer.watches import Limits, Liveness, Watches
-from streamer.wire import topics
 from streamer.wire.events import ActivityEvent, Reason
-from streamer.wire.payload import Message, decode
+from streamer.wire.payload import Message, Sent, read
 
 #: Share of the declared least feed rate that is still taken: clocks are not exact.
 _RATE_TOLERANCE: Final = 0.9
@@ -83,12 +83,14 @@ class Recognizer:
         self._tracker = ActivityTracker(len(bundle.labels), bundle.manifest.smoothing, capacity=capacity)
         self._bouts = BoutLog(bundle, self._tracker, self.watches.names, capacity=capacity, every_window=every_window)
         self._notes = WatchNotes(capacity)
+        self._sources = Sources()
         self._slowest_feed_hz = _RATE_TOLERANCE * bundle.manifest.min_feed_rate_hz
         self._stages: dict[str, Slots] = {
             **self._preprocessor.stages,
             "track": self._tracker,
             "bout": self._bouts,
             "notes": self._notes,
+            "source": self._sources,
         }
 
     def process(self, messages: Sequence[Message], now_ns: int) -> Result:
@@ -99,18 +101,18 @@ class Recognizer:
             now_ns: ns since the UTC epoch; decides liveness and what lies too far ahead, nothing else.
         """
         result = Result()
-        batches: list[ImuBatch] = []
+        arrived: list[ImuBatch | Sent] = []
         for message in messages:
             try:
-                batch = decode(topics.device_of(message.topic), message.payload, message.content_type)
-                self._refuse_future(batch, now_ns)
+                readings = read(message)
+                if type(readings) is ImuBatch:
+                    self._refuse_future(readings, now_ns)
             except PayloadError as error:
-                result.counts.reject(error)
-                result.refused.append((message, error))
+                result.refuse(message, error)
             else:
-                batches.append(batch)
+                arrived.append(readings)
         self._mark("decode")
-        self._recognize(batches, now_ns, result)
+        self._recognize(arrived, now_ns, result)
         if not messages:
             self._tick(now_ns, result)
         self._take_counts(result.counts)
@@ -148,6 +150,11 @@ class Recognizer:
         activities = (*self.bundle.labels, UNKNOWN)
         counts = np.bincount(self._tracker.activity[slots] - NONE, minlength=1 + len(activities))[1:]
         return dict(zip(activities, counts.tolist(), strict=True))
+
+    def source_of(self, device_id: str) -> Source | None:
+        """What is known of a watch's sender, None for an unknown watch."""
+        slot = self.watches.slot_of(device_id)
+        return None if slot is None else self._sources.source_of(slot)
 
     def export_watch(self, device_id: str) -> bytes | None:
         """A watch's whole state, None for an unknown watch."""
@@ -220,13 +227,12 @@ class Recognizer:
                 f"expected at most {self._limits.max_future_ns / 1e9:.0f} s",
             )
 
-    def _recognize(self, batches: Iterable[ImuBatch], now_ns: int, result: Result) -> None:
-        # A round holds at most one batch per watch; a watch's next message joins it where that changes nothing.
-        rounds: list[dict[int, list[ImuBatch]]] = []
-        last_round: dict[int, int] = {}
-        newest_ns: dict[int, list[int]] = {}
-        for arrived in batches:
-            slot = self.watches.heard(arrived.device_id, now_ns)
+    def _recognize(self, arrivals: Iterable[ImuBatch | Sent], now_ns: int, result: Result) -> None:
+        rounds = _Rounds()
+        for arrived in arrivals:
+            # Another program's message is heard of once its readings can be used.
+            device_id, is_own = arrived.device_id, type(arrived) is ImuBatch
+            slot = self.watches.heard(device_id, now_ns) if is_own else self.watches.slot_of(device_id)
             ready = [arrived]
             if slot is None:
                 held = self.watches.on_probation(arrived)
@@ -235,26 +241,54 @@ class Recognizer:
                 if not self.watches.room_for_one:
                     silent = self.watches.longest_silent(now_ns)
                     if silent is None:
-                        self._refuse_newcomer(arrived.device_id, len(held), result)
+                        self._refuse_newcomer(device_id, len(held), result)
                         continue
                     # The watch that makes room may still have messages in this call.
-                    self._run(rounds, result)
-                    rounds, last_round, newest_ns = [], {}, {}
+                    self._run(rounds.take(), result)
                     self._evict(silent, "capacity", result)
-                slot = self._new_slot(arrived.device_id, now_ns)
+                slot = self._new_slot(device_id, now_ns)
                 ready = held
-            for batch in ready:
-                self._count(slot, batch, newest_ns, result.counts)
-                number = last_round.get(slot)
-                if number is not None and _alike(rounds[number][slot][-1], batch):
-                    rounds[number][slot].append(batch)
-                    continue
-                number = 0 if number is None else number + 1
-                if number == len(rounds):
-                    rounds.append({})
-                rounds[number][slot] = [batch]
-                last_round[slot] = number
-        self._run(rounds, result)
+            for one in ready:
+                if type(one) is ImuBatch:
+                    if self._sources and slot in self._sources:
+                        self._sources.reset(slot)
+                        self._begin_anew(slot, rounds, result)
+                    self._count(slot, one, rounds.newest_ns, result.counts)
+                    rounds.add(slot, one)
+                elif type(one) is Sent:
+                    self._take_sent(slot, one, rounds, now_ns, result)
+        self._run(rounds.take(), result)
+
+    def _take_sent(self, slot: int, sent: Sent, rounds: _Rounds, now_ns: int, result: Result) -> None:
+        """Readings of another program's message; only what can be used lets a watch be heard of."""
+        first = slot not in self._sources
+        try:
+            taken = self._sources.take(slot, sent, now_ns + self._limits.max_future_ns)
+        except PayloadError as error:
+            result.refuse(sent.message, error)
+            return
+        if taken.error is not None:
+            result.refuse(sent.message, taken.error)
+        else:
+            result.counts.messages += 1
+        if sent.seq is not None and (taken.later or sent.seq > int(self._notes.seq[slot])):
+            self._note_seq(slot, sent.seq, result.counts)
+        if taken.anew or (first and (slot in rounds or self._preprocessor.has_readings(slot))):
+            self._begin_anew(slot, rounds, result)
+        if taken.batches:
+            self.watches.heard(sent.device_id, now_ns)
+        for batch in taken.batches:
+            result.counts.readings += len(batch)
+            rounds.add(slot, batch)
+
+    def _begin_anew(self, slot: int, rounds: _Rounds, result: Result) -> None:
+        """Work off a watch's readings and end its segment: those to come do not go together with them."""
+        self._run(rounds.take(), result)
+        self._flush([slot], result)
+        result.events += self._bouts.end_at_gap(slot, 0)
+        self._tracker.reset(slot)
+        self._notes.unfit[slot] = WatchNotes.FIT
+        self._preprocessor.reset(slot)
 
     def _refuse_newcomer(self, device_id: str, messages: int, result: Result) -> None:
         error = PayloadError(
@@ -268,11 +302,14 @@ class Recognizer:
         counts.messages += 1
         counts.readings += len(batch)
         if batch.seq is not None and self._is_new(slot, batch, batch.seq, newest_ns):
-            expected = int(self._notes.seq[slot]) + 1
-            # A longer jump is a counter that started anew, not a million lost messages.
-            if expected > 0 and 0 < batch.seq - expected < _LONGEST_LOSS:
-                counts.missing_messages += batch.seq - expected
-            self._notes.seq[slot] = batch.seq
+            self._note_seq(slot, batch.seq, counts)
+
+    def _note_seq(self, slot: int, seq: int, counts: Counts) -> None:
+        expected = int(self._notes.seq[slot]) + 1
+        # A longer jump is a counter that started anew, not a million lost messages.
+        if expected > 0 and 0 < seq - expected < _LONGEST_LOSS:
+            counts.missing_messages += seq - expected
+        self._notes.seq[slot] = seq
 
     def _is_new(self, slot: int, batch: ImuBatch, seq: int, newest_ns: dict[int, list[int]]) -> bool:
         """Whether a message has readings later than those before it: one that is delivered again counts for nothing.
@@ -292,7 +329,7 @@ class Recognizer:
             newest[i] = last_ns
         return bool(later)
 
-    def _run(self, rounds: Sequence[dict[int, list[ImuBatch]]], result: Result) -> None:
+    def _run(self, rounds: Sequence[Mapping[int, Sequence[ImuBatch]]], result: Result) -> None:
         work: list[_Work] = []
         for round_ in rounds:
             slots = list(round_)
@@ -429,6 +466,40 @@ def _layout(stages: Mapping[str, SlotState]) -> dict[str, dict[str, tuple[np.dty
         stage: {name: (array.dtype, array.shape[1:]) for name, array in state.items()}
         for stage, state in stages.items()
     }
+
+
+class _Rounds:
+    """A call's batches in rounds: at most one of each watch in a round, its next one joining it where that changes
+    nothing.
+
+    Attributes:
+        newest_ns: by slot the newest times of the call's messages.
+    """
+
+    def __init__(self) -> None:
+        self._rounds: list[dict[int, list[ImuBatch]]] = []
+        self._last: dict[int, int] = {}
+        self.newest_ns: dict[int, list[int]] = {}
+
+    def __contains__(self, slot: int) -> bool:
+        return slot in self._last
+
+    def add(self, slot: int, batch: ImuBatch) -> None:
+        """Put a watch's next batch into its round."""
+        number = self._last.get(slot)
+        if number is not None and _alike(self._rounds[number][slot][-1], batch):
+            self._rounds[number][slot].append(batch)
+            return
+        number = 0 if number is None else number + 1
+        if number == len(self._rounds):
+            self._rounds.append({})
+        self._rounds[number][slot] = [batch]
+        self._last[slot] = number
+
+    def take(self) -> list[dict[int, list[ImuBatch]]]:
+        """All rounds so far; the next begin anew."""
+        rounds, self._rounds, self._last, self.newest_ns = self._rounds, [], {}, {}
+        return rounds
 
 
 def _alike(one: ImuBatch, other: ImuBatch) -> bool:

@@ -55,3 +55,8 @@ class Result:
     events: list[ActivityEvent] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
     refused: list[tuple[Message, PayloadError]] = field(default_factory=list)
+
+    def refuse(self, message: Message, error: PayloadError) -> None:
+        """Count a refused message, and name it."""
+        self.counts.reject(error)
+        self.refused.append((message, error))

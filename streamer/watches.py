@@ -9,8 +9,11 @@ from typing import Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from streamer.imu import ImuBatch
+from streamer.wire.message import Message
+from streamer.wire.senders.streams import SensorId, Sent, Sign, Stream, Unit
 
 #: Readings after which a new name gets a slot; until then it waits in a pool where invented names push each other out.
 PROBATION_READINGS: Final = 16
@@ -37,7 +40,7 @@ class Limits:
     max_future_ns: int = 86_400_000_000_000
 
 
-class HeldBatch(msgspec.Struct, frozen=True, array_like=True):
+class HeldBatch(msgspec.Struct, frozen=True, array_like=True, tag="own"):
     """An `ImuBatch` on probation as a value that can be written: its arrays as the bytes they are."""
 
     device: str
@@ -48,12 +51,34 @@ class HeldBatch(msgspec.Struct, frozen=True, array_like=True):
     seq: int | None
 
 
+class _HeldStream(msgspec.Struct, frozen=True, array_like=True):
+    """A `Stream` likewise."""
+
+    sensor: SensorId
+    t_ns: bytes
+    values: bytes
+    unit: Unit | None
+    sign: Sign | None
+
+
+class HeldSent(msgspec.Struct, frozen=True, array_like=True, tag="sent"):
+    """A `Sent` likewise, without the message that it came as."""
+
+    device: str
+    topic: str
+    format: str
+    streams: list[_HeldStream]
+    column: tuple[str, bytes] | None
+    start_ns: int | None
+    seq: int | None
+
+
 class Liveness(msgspec.Struct, frozen=True, kw_only=True):
     """When each watch was last heard of, oldest first, and what names on probation have sent."""
 
     alive: list[tuple[str, int]]
     silent: list[tuple[str, int]]
-    probation: list[HeldBatch]
+    probation: list[HeldBatch | HeldSent]
 
 
 class Watches:
@@ -70,7 +95,7 @@ class Watches:
         # Oldest first: a watch moves to the end when it is heard of, and from `_alive` to `_silent` when it isn't.
         self._alive: OrderedDict[str, int] = OrderedDict()
         self._silent: OrderedDict[str, int] = OrderedDict()
-        self._probation: OrderedDict[str, list[ImuBatch]] = OrderedDict()
+        self._probation: OrderedDict[str, list[ImuBatch | Sent]] = OrderedDict()
         self._pushed_out = 0
         self.names: list[str] = [""] * capacity
 
@@ -97,13 +122,13 @@ class Watches:
             self._alive.move_to_end(device_id)
         return slot
 
-    def on_probation(self, batch: ImuBatch) -> list[ImuBatch] | None:
+    def on_probation(self, arrived: ImuBatch | Sent) -> list[ImuBatch | Sent] | None:
         """Note a message of an unknown name; all that it sent once that is enough for a slot."""
-        held = self._probation.setdefault(batch.device_id, [])
-        held.append(batch)
-        self._probation.move_to_end(batch.device_id)
+        held = self._probation.setdefault(arrived.device_id, [])
+        held.append(arrived.without_payload() if isinstance(arrived, Sent) else arrived)
+        self._probation.move_to_end(arrived.device_id)
         if sum(len(b) for b in held) >= PROBATION_READINGS:
-            return self._probation.pop(batch.device_id)
+            return self._probation.pop(arrived.device_id)
         if len(self._probation) > self._limits.probation_pool:
             _, pushed_out = self._probation.popitem(last=False)
             self._pushed_out += len(pushed_out)
@@ -195,7 +220,7 @@ class Watches:
         return Liveness(
             alive=list(self._alive.items()),
             silent=list(self._silent.items()),
-            probation=[_held(batch) for held in self._probation.values() for batch in held],
+            probation=[_held(arrived) for held in self._probation.values() for arrived in held],
         )
 
     def import_liveness(self, liveness: Liveness) -> None:
@@ -210,26 +235,52 @@ class Watches:
         self._silent = OrderedDict(liveness.silent)
         self._probation = OrderedDict()
         for held in liveness.probation:
-            self._probation.setdefault(held.device, []).append(_batch(held))
+            self._probation.setdefault(held.device, []).append(_arrived(held))
 
 
-def _held(batch: ImuBatch) -> HeldBatch:
-    return HeldBatch(
-        batch.device_id,
-        batch.t_ns.tobytes(),
-        None if batch.acc is None else batch.acc.tobytes(),
-        None if batch.gyro is None else batch.gyro.tobytes(),
-        batch.rate_hz,
-        batch.seq,
+def _held(arrived: ImuBatch | Sent) -> HeldBatch | HeldSent:
+    if isinstance(arrived, ImuBatch):
+        return HeldBatch(
+            arrived.device_id,
+            arrived.t_ns.tobytes(),
+            None if arrived.acc is None else arrived.acc.tobytes(),
+            None if arrived.gyro is None else arrived.gyro.tobytes(),
+            arrived.rate_hz,
+            arrived.seq,
+        )
+    return HeldSent(
+        arrived.device_id,
+        arrived.message.topic,
+        arrived.format,
+        [_HeldStream(s.sensor, s.t_ns.tobytes(), s.values.tobytes(), s.unit, s.sign) for s in arrived.streams],
+        None if arrived.column is None else (arrived.column[0], arrived.column[1].tobytes()),
+        arrived.start_ns,
+        arrived.seq,
     )
 
 
-def _batch(held: HeldBatch) -> ImuBatch:
-    return ImuBatch(
+def _arrived(held: HeldBatch | HeldSent) -> ImuBatch | Sent:
+    if isinstance(held, HeldBatch):
+        return ImuBatch(
+            held.device,
+            np.frombuffer(held.t_ns, np.int64),
+            None if held.acc is None else _vectors(held.acc),
+            None if held.gyro is None else _vectors(held.gyro),
+            held.rate_hz,
+            held.seq,
+        )
+    return Sent(
+        Message(held.topic, b""),
         held.device,
-        np.frombuffer(held.t_ns, np.int64),
-        None if held.acc is None else np.frombuffer(held.acc, np.float64).reshape(-1, 3),
-        None if held.gyro is None else np.frombuffer(held.gyro, np.float64).reshape(-1, 3),
-        held.rate_hz,
+        held.format,
+        tuple(
+            Stream(s.sensor, np.frombuffer(s.t_ns, np.int64), _vectors(s.values), s.unit, s.sign) for s in held.streams
+        ),
+        None if held.column is None else (held.column[0], np.frombuffer(held.column[1], np.float64)),
+        held.start_ns,
         held.seq,
     )
+
+
+def _vectors(values: bytes) -> NDArray[np.float64]:
+    return np.frombuffer(values, np.float64).reshape(-1, 3)

@@ -17,6 +17,7 @@ from streamer.preprocessing.filters import FilterBank
 from streamer.preprocessing.intake import Intake
 from streamer.preprocessing.slots import Slots
 from streamer.preprocessing.spec import PreprocessingSpec
+from streamer.preprocessing.timelines import NEVER
 from streamer.preprocessing.windows import DueWindows, WindowBuffer
 
 Int64 = NDArray[np.int64]
@@ -101,6 +102,15 @@ class Preprocessor:
         """Make room for `capacity` slots."""
         for stage in self.stages.values():
             stage.grow(capacity)
+
+    def reset(self, slot: int) -> None:
+        """Forget a slot's readings and what was made of them."""
+        for stage in self.stages.values():
+            stage.reset(slot)
+
+    def has_readings(self, slot: int) -> bool:
+        """Whether a slot has had any."""
+        return bool(self.intake.timelines.newest_ns[slot].max() != NEVER)
 
     def push(self, slots: Sequence[int], batches: Sequence[ImuBatch]) -> Iterator[Step]:
         """Work off one batch for each of distinct slots."""

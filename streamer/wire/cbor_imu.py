@@ -29,7 +29,7 @@ _TIMES: Final = {tag: np.dtype(code) for tag, code in {67: ">u8", 71: "<u8", 75:
 _MULTI_DIMENSIONAL: Final = 40  # row-major, section 3.1.1
 
 #: Tags that cbor2 would turn into dates, regular expressions, mails, cycles and the like, at the sender's choice.
-_INERT: Final = dict.fromkeys(
+INERT: Final = dict.fromkeys(
     (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799),
     lambda _value, _immutable: ...,
 )
@@ -85,7 +85,7 @@ def _parse(payload: bytes) -> dict[object, object]:
     stream = BytesIO(payload)
     decoder = cbor2.CBORDecoder(
         stream,
-        semantic_decoders=_INERT,
+        semantic_decoders=INERT,
         max_depth=readings.MAX_DEPTH,
         allow_duplicate_keys=False,
         strict_hashable_types=True,

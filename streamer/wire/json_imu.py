@@ -95,9 +95,7 @@ def encode_json(batch: ImuBatch) -> bytes:
 
 
 def _parse(payload: bytes) -> _Document:
-    # Seven brackets open in a message without unknown keys: where there are few, nothing can be nested deeply.
-    if payload.count(b"[") + payload.count(b"{") > readings.MAX_DEPTH and _depth(payload) > readings.MAX_DEPTH:
-        raise PayloadError(RejectReason.JSON, f"JSON: nested too deeply, expected {readings.MAX_DEPTH} levels at most")
+    refuse_depth(payload)
     try:
         return _decoder.decode(payload)
     except msgspec.ValidationError as error:
@@ -106,6 +104,17 @@ def _parse(payload: bytes) -> _Document:
         if _NON_FINITE.search(payload):
             raise PayloadError(RejectReason.NON_FINITE, "JSON: NaN or Infinity, expected finite values") from None
         raise PayloadError(RejectReason.JSON, f"JSON: {error!s:.200}") from None
+
+
+def refuse_depth(payload: bytes) -> None:
+    """Refuse JSON that is nested so deeply that it could exhaust a reader's stack.
+
+    Raises:
+        PayloadError: it is.
+    """
+    # Seven brackets open in a message without unknown keys: where there are few, nothing can be nested deeply.
+    if payload.count(b"[") + payload.count(b"{") > readings.MAX_DEPTH and _depth(payload) > readings.MAX_DEPTH:
+        raise PayloadError(RejectReason.JSON, f"JSON: nested too deeply, expected {readings.MAX_DEPTH} levels at most")
 
 
 def _depth(payload: bytes) -> int:

@@ -1,35 +1,70 @@
-"""Payloads of readings: which format a message is in, and the one door through which bytes become an `ImuBatch`."""
+"""Payloads of readings: which format a message is in, and the one door through which bytes become readings.
+
+har-stream's own formats are tried first and cost nothing more for the others' being there. They are SI by definition;
+what another program sent is a `Sent`, whose units `streamer.sources` settles.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-import msgspec
 import numpy as np
 
 from streamer.errors import PayloadError, RejectReason
 from streamer.imu import ImuBatch
+from streamer.wire import topics
 from streamer.wire.cbor_imu import decode_cbor, encode_cbor
 from streamer.wire.json_imu import decode_json, encode_json
+from streamer.wire.message import Message
 from streamer.wire.readings import MAX_READINGS
+from streamer.wire.senders import recognise
+from streamer.wire.senders.streams import Sent
 
-__all__ = ["CONTENT_TYPES", "MAX_BYTES", "Message", "decode", "encode_cbor", "encode_json"]
+__all__ = ["CONTENT_TYPES", "MAX_BYTES", "Message", "Sent", "decode", "device_in", "encode_cbor", "encode_json", "read"]
 
 #: Bytes that one message may have. The longest legal one, 10,000 readings of both sensors, takes 480 kB as float64
 #: and 1.2 MB as JSON of all digits, which has to be cut in two.
 MAX_BYTES: Final = 1_000_000
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One MQTT message: its topic names the device, its content type (MQTT 5) the format."""
-
-    topic: str
-    payload: bytes
-    content_type: str | None = None
-
-
 #: MQTT 5 content type of each format.
 CONTENT_TYPES: Final = {"json": "application/json", "cbor": "application/cbor"}
+
+
+#: Refusals of a message that may be another program's.
+_NOT_OURS: Final = frozenset({RejectReason.TOPIC, RejectReason.FORMAT, RejectReason.SCHEMA})
+
+
+def read(message: Message) -> ImuBatch | Sent:
+    """The readings in a message, of whatever format.
+
+    Raises:
+        PayloadError: the message is unusable, for whatever reason; nothing else is ever raised for a message.
+    """
+    try:
+        return decode(topics.device_of(message.topic), message.payload, message.content_type)
+    except PayloadError as error:
+        if error.reason in _NOT_OURS:
+            sent = _read_sent(message)
+            if sent is not None:
+                return sent
+        raise
+
+
+@np.errstate(all="ignore")
+def _read_sent(message: Message) -> Sent | None:
+    if len(message.payload) > MAX_BYTES:
+        return None
+    return recognise.read(message)
+
+
+def device_in(message: Message) -> str | None:
+    """The device that a message of a topic without one names, None where it names none.
+
+    Raises:
+        PayloadError: it can't be read.
+    """
+    return recognise.device_in(message)
 
 
 @np.errstate(all="ignore")  # NaN and infinity are looked for, not stumbled over

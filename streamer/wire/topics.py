@@ -1,6 +1,8 @@
 """The topics of har-stream; a device's name stands in its topic.
 
 in    har/v1/<device>/imu         readings
+har/v1/<device>/imu/<part>  of senders that need several topics
+sensor-logger               readings of a sender that names the device in the payload
 out   har/v1/<device>/activity    current activity, retained; empty when the watch went silent
 har/v1/<device>/event       start and end of bouts
 har/v1/<device>/window      every window, on request
@@ -17,7 +19,14 @@ from typing import Final
 from streamer.errors import PayloadError, RejectReason
 
 PREFIX: Final = "har/v1"
+_OWN: Final = f"{PREFIX}/"
 IMU_FILTER: Final = f"{PREFIX}/+/imu"
+#: Below a device's readings: what comes as several topics, such as phyphox's columns or Movesense's resources.
+PARTS_FILTER: Final = f"{PREFIX}/+/imu/+/#"
+#: Sensor Logger's own proposal, the same for all its users: the payload names the device.
+SENSOR_LOGGER: Final = "sensor-logger"
+#: What the service subscribes to unless told otherwise; it goes on without those that a broker refuses but the first.
+DEFAULT_FILTERS: Final = (IMU_FILTER, PARTS_FILTER, SENSOR_LOGGER)
 SYNC_FILTER: Final = f"{PREFIX}/+/sync"
 STATUS_FILTER: Final = "har/service/+/status"
 SYNCED_FILTER: Final = "har/service/+/synced"
@@ -61,17 +70,58 @@ def synced(client_id: str) -> str:
     return f"har/service/{client_id}/synced"
 
 
+def device_level(topic: str) -> str | None:
+    """The level of an incoming topic that names the device, None where there is none.
+
+    Of har/v1/<device>/imu and what lies below it the third, else the last but one of at least three.
+
+    >>> device_level("har/v1/wrist/imu/acc_x"), device_level("site/2/wrist/imu"), device_level("sensor-logger")
+    ('wrist', 'wrist', None)
+    """
+    if topic.startswith(_OWN):
+        return topic.split("/", 3)[2]
+    levels = topic.rsplit("/", 2)
+    return levels[1] if len(levels) == 3 else None
+
+
 def device_of(topic: str) -> str:
-    """Device named by an incoming topic: its second level from the end.
+    """Device named by an incoming topic.
 
     Raises:
-        PayloadError: TOPIC when there is no such level, DEVICE_NAME when the name is not one a device may have.
+        PayloadError: TOPIC when it names none, DEVICE_NAME when the name is not one a device may have.
     """
-    levels = topic.rsplit("/", 2)
-    if len(levels) != 3:
+    name = device_level(topic)
+    if name is None:
         raise PayloadError(RejectReason.TOPIC, f"topic {topic!r:.100}: expected {PREFIX}/<device>/imu")
-    if not DEVICE_NAME.fullmatch(levels[1]):
-        raise PayloadError(
-            RejectReason.DEVICE_NAME, f"device {levels[1]!r:.100}: expected 1 to 64 of A-Z a-z 0-9 . _ : @ -"
-        )
-    return levels[1]
+    return checked_name(name)
+
+
+def checked_name(name: str) -> str:
+    """A device's name as it is.
+
+    Raises:
+        PayloadError: no device may be called so.
+    """
+    if not DEVICE_NAME.fullmatch(name):
+        raise PayloadError(RejectReason.DEVICE_NAME, f"device {name!r:.100}: expected 1 to 64 of A-Z a-z 0-9 . _ : @ -")
+    return name
+
+
+def named(device_id: str | None) -> str:
+    """The device that a payload names, for a topic that names none.
+
+    Raises:
+        PayloadError: it names none either, or no device may be called so.
+    """
+    if device_id is None:
+        raise PayloadError(RejectReason.TOPIC, "neither topic nor payload names a device; expected one of them to")
+    return checked_name(device_id)
+
+
+def below_imu(topic: str) -> str:
+    """What follows the `imu` of har/v1/<device>/imu in a topic: a column's name, or a resource; empty for nothing.
+
+    >>> below_imu("har/v1/wrist/imu/Meas/IMU6/52"), below_imu("har/v1/wrist/imu"), below_imu("site/wrist/imu")
+    ('Meas/IMU6/52', '', '')
+    """
+    return topic.partition("/imu/")[2] if topic.startswith(_OWN) else ""

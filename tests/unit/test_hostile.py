@@ -29,11 +29,13 @@ from streamer.imu import ImuBatch
 from streamer.number_text import LONGEST_LINE
 from streamer.recognizer import Recognizer
 from streamer.recordings.rows import LONGEST_NAME
+from streamer.sources.acceleration import HOLD_NS, MOST_HELD
 from streamer.watch_state import decode_state
 from streamer.watches import PROBATION_READINGS, Limits
 from streamer.wire import readings, topics
 from streamer.wire.events import encode_event
 from streamer.wire.payload import MAX_BYTES, Message, decode, encode_cbor, encode_json
+from streamer.wire.senders.phyphox import MAX_COLUMN
 from tests.bundles import START_NS, make_bundle
 from tests.conftest import missing
 from tests.fuzz import engine
@@ -82,6 +84,9 @@ def test_every_limit_of_the_documentation_is_the_codes() -> None:
         "watches followed": limits.max_watches,
         "readings before a name is followed": PROBATION_READINGS,
         "names that wait for more readings": limits.probation_pool,
+        "seconds of readings that wait for their unit or sign": HOLD_NS / SECOND,
+        "readings that wait for their unit or sign": MOST_HELD,
+        "values of a column that comes as a message": MAX_COLUMN,
         "bytes of a line of CSV": LONGEST_LINE,
         "bytes of a name of a device or a label in a recording": LONGEST_NAME,
         "bytes of a file of a bundle": FILE_LIMIT_BYTES,
