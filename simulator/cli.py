@@ -186,6 +186,63 @@ def replay(
 
 
 @app.command()
+def record(
+    out: Annotated[Path, typer.Option(help="file to write: .jsonl, .csv or .parquet", show_default=False)],
+    label: Annotated[str | None, typer.Option(help="what the wearers do, such as walking; written with it")] = None,
+    device: Annotated[list[str] | None, typer.Option(help="only this watch; may be repeated")] = None,
+    duration: Annotated[
+        float | None, typer.Option(min=0.1, help="seconds after which to end; without it, Ctrl-C does")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace a file that is there")] = False,
+    topic: Annotated[
+        list[str] | None, typer.Option(help="filter of readings; may be repeated  [default: har/v1/+/imu]")
+    ] = None,
+    broker: BrokerHost = "localhost",
+    port: BrokerPort = 1883,
+    username: Username = None,
+    password_file: PasswordFile = None,
+    tls: Tls = False,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    qos: Annotated[int, typer.Option(min=0, max=1, help="MQTT quality of service")] = 1,
+    summary: Annotated[Summary, typer.Option(help="form of the summary on standard output")] = Summary.TEXT,
+) -> None:
+    """Write what watches send into a file, to be replayed, classified or learned from.
+
+    The file is whole at every moment: .jsonl and .csv grow message by message, and are on the disk a second later.
+    Parquet is made at the end; until then its messages stand in OUT.jsonl, which is what a crash leaves.
+    """
+    from simulator.recording_command import RecordOptions, describe, run_record
+    from simulator.session import Broker, read_password
+    from streamer.mqtt.tls import tls_context
+    from streamer.wire import topics
+
+    captured, place = run_record(
+        RecordOptions(
+            broker=Broker(
+                broker,
+                port,
+                username,
+                read_password(password_file),
+                1 if qos else 0,
+                tls_context(tls=tls, ca=tls_ca, certificate=tls_cert, key=tls_key),
+            ),
+            out=out,
+            label=label,
+            devices=tuple(device or ()),
+            filters=tuple(topic or (topics.IMU_FILTER,)),
+            duration_s=duration,
+            force=force,
+        )
+    )
+    if summary is Summary.JSON:
+        print(json.dumps({"file": str(place), **captured.summary()}))
+    else:
+        print("\n".join(describe(captured, place)))
+
+
+@app.command()
 def load(
     devices: Annotated[int, typer.Option(min=1, max=999_999, help="how many watches")],
     duration: Annotated[float, typer.Option(min=1, max=86_400, help="seconds of sending")],

@@ -85,7 +85,7 @@ def run_replay(options: ReplayOptions) -> Progress:
                     batches,
                     pacer,
                     progress,
-                    start_ns=min(watch.start_ns for watch in watches),
+                    start_ns=min(watch.first_due_ns for watch in watches),
                     duration_s=options.duration_s,
                     payload_format=options.payload_format,
                     on_progress=on_progress,
@@ -167,8 +167,8 @@ def _bar(options: ReplayOptions, watches: Sequence[Copy]) -> Iterator[Callable[[
 
 def _length_s(options: ReplayOptions, watches: Sequence[Copy]) -> float | None:
     """Recorded time to replay, None for without end."""
-    ends_ns = [watch.end_ns for watch in watches if watch.end_ns is not None]
+    ends_ns = [watch.last_due_ns for watch in watches if watch.last_due_ns is not None]
     if len(ends_ns) < len(watches):
         return options.duration_s
-    whole_s = (max(ends_ns) - min(watch.start_ns for watch in watches)) / _NANOSECONDS
+    whole_s = (max(ends_ns) - min(watch.first_due_ns for watch in watches)) / _NANOSECONDS
     return whole_s if options.duration_s is None else min(whole_s, options.duration_s)

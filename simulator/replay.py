@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from simulator.session import Session
+from simulator.watches import due_ns
 from streamer.imu import ImuBatch
+from streamer.recording import Arrived
 from streamer.wire import topics
-from streamer.wire.payload import CONTENT_TYPES, encode_cbor, encode_json
+from streamer.wire.payload import CONTENT_TYPES, MAX_BYTES, encode_cbor, encode_json
 
 _log = logging.getLogger(__name__)
 
@@ -148,22 +150,23 @@ async def replay(
     Raises:
         BrokerError: the broker stays away, or a service does not answer.
     """
-    encode = encode_json if payload_format == "json" else encode_cbor
     if pacer.speed is None and not session.services:
         _log.warning("no har-stream service is online: paced by the broker alone, which may drop what piles up")
     pacer.start()
     seen: set[str] = set()
     try:
         for batch in batches:
-            recorded_s = (int(batch.t_ns[-1]) - start_ns) / 1e9
+            recorded_s = (due_ns(batch) - start_ns) / 1e9
             if duration_s is not None and recorded_s >= duration_s:
                 break
             if batch.device_id not in seen:
                 seen.add(batch.device_id)
-                progress.waited_s += max(0.0, pacer.due_s((int(batch.t_ns[0]) - start_ns) / 1e9))
+                began_ns = batch.arrived_ns if isinstance(batch, Arrived) else int(batch.t_ns[0])
+                progress.waited_s += max(0.0, pacer.due_s((began_ns - start_ns) / 1e9))
             await pacer.until(recorded_s)
             topic = topics.imu(batch.device_id)
-            await session.publish(topic, encode(batch), content_type=CONTENT_TYPES[payload_format])
+            payload, content_type = _encoded(batch, payload_format)
+            await session.publish(topic, payload, content_type=content_type)
             progress.readings += len(batch)
             progress.messages += 1
             progress.recorded_s = max(progress.recorded_s, recorded_s)
@@ -185,6 +188,14 @@ async def replay(
         progress.interrupted = False
     finally:
         progress.seconds = pacer.seconds
+
+
+def _encoded(batch: ImuBatch, payload_format: Format) -> tuple[bytes, str]:
+    """Payload and content type: CBOR also where a capture's message would be too large as JSON."""
+    payload = encode_json(batch) if payload_format == "json" else b""
+    if payload and len(payload) <= MAX_BYTES:
+        return payload, CONTENT_TYPES["json"]
+    return encode_cbor(batch), CONTENT_TYPES["cbor"]
 
 
 async def _mark(session: Session) -> None:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from simulator.datasets.timeline import EPOCH_NS, NANOSECONDS
 from streamer.errors import ConfigError
 from streamer.imu import ImuBatch
-from streamer.recording import ActivitySpan, Recording
+from streamer.recording import ActivitySpan, Arrived, Recording
 
 #: Neighbouring activities are blended over this long.
 _BLEND_S: Final = 1.0
@@ -122,6 +122,11 @@ class SyntheticWatch:
     def end_ns(self) -> None:
         """None: it never stops."""
         return None
+
+    @property
+    def arrivals(self) -> tuple[Arrived, ...]:
+        """None: it is no capture."""
+        return ()
 
     def messages(self, readings: int) -> Iterator[ImuBatch]:
         """Messages of exactly `readings`, endlessly."""

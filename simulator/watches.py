@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from streamer.imu import ImuBatch
+from streamer.recording import Arrived
 
 #: Copies of a recording start apart by this much at most, so that their windows do not fall due together.
 _STAGGER_NS: Final = 5_000_000_000
@@ -37,6 +38,11 @@ class Watch(Protocol):
         """Time of the last reading, None for a watch that never stops."""
         ...
 
+    @property
+    def arrivals(self) -> Sequence[Arrived]:
+        """Its messages as they came, empty where nobody knows."""
+        ...
+
     def messages(self, readings: int) -> Iterator[ImuBatch]:
         """The readings in messages of at most `readings`, by the time of their last reading."""
         ...
@@ -44,7 +50,7 @@ class Watch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A watch under another name, its times moved by whole periods of its nominal rate, its messages numbered.
+    """A watch under another name, its times moved by whole periods of its nominal rate.
 
     Attributes:
         watch: the original.
@@ -71,8 +77,33 @@ class Copy:
         """Time of the last reading as sent, None without end."""
         return None if self.watch.end_ns is None else self.watch.end_ns + self.shift_ns
 
+    @property
+    def first_due_ns(self) -> int:
+        """Recorded time from which messages come due."""
+        arrivals = self.watch.arrivals
+        return self.shift_ns + arrivals[0].arrived_ns if arrivals else self.start_ns
+
+    @property
+    def last_due_ns(self) -> int | None:
+        """When the last message comes due, None without end."""
+        arrivals = self.watch.arrivals
+        return self.shift_ns + arrivals[-1].arrived_ns if arrivals else self.end_ns
+
+    @property
+    def arrivals(self) -> Sequence[Arrived]:
+        """The original's messages as they came, with their new name and times, and numbers as they were."""
+        return [
+            replace(
+                message,
+                device_id=self.device_id,
+                t_ns=message.t_ns + self.shift_ns,
+                arrived_ns=message.arrived_ns + self.shift_ns,
+            )
+            for message in self.watch.arrivals
+        ]
+
     def messages(self, readings: int) -> Iterator[ImuBatch]:
-        """The original's messages with their new name, times and numbers from 0."""
+        """The original's readings in messages with their new name, times and numbers from 0."""
         for seq, batch in enumerate(self.watch.messages(readings)):
             yield replace(batch, device_id=self.device_id, t_ns=batch.t_ns + self.shift_ns, seq=seq)
 
@@ -98,18 +129,24 @@ def fleet(watches: Sequence[Watch], *, devices: int | None, start_ns: int | None
 
 
 def in_time_order(watches: Sequence[Watch], readings: int | None, *, batch_s: float = 0.5) -> Iterator[ImuBatch]:
-    """The messages of all watches by the time of their last reading.
+    """The messages of all watches in the order in which they come due.
 
     Args:
         watches: who sends.
-        readings: per message; None for batch_s seconds' worth at each watch's nominal rate.
+        readings: per message; None for a capture's own messages, else batch_s seconds' worth at each watch's nominal
+            rate.
         batch_s: see there.
     """
-    streams = [
-        watch.messages(readings if readings is not None else max(1, round((watch.rate_hz or 20.0) * batch_s)))
-        for watch in watches
-    ]
-    return heapq.merge(*streams, key=lambda batch: int(batch.t_ns[-1]))
+    streams: list[Iterable[ImuBatch]] = []
+    for watch in watches:
+        captured = () if readings is not None else watch.arrivals
+        streams.append(captured or watch.messages(readings or max(1, round((watch.rate_hz or 20.0) * batch_s))))
+    return heapq.merge(*streams, key=due_ns)
+
+
+def due_ns(batch: ImuBatch) -> int:
+    """When a message is sent, in recorded time: when it came, or with its last reading."""
+    return batch.arrived_ns if isinstance(batch, Arrived) else int(batch.t_ns[-1])
 
 
 def _whole_periods(shift_ns: int, rate_hz: float | None) -> int:

@@ -11,11 +11,17 @@ A CSV has a header and one line per reading, cells separated by commas; a Parque
 One of the two sensors may be missing, as columns or line by line as empty cells (sensors with times of their own).
 Other columns are ignored. An .npz archive of NumPy has arrays instead of columns: t_ns (n,) or time (n,), acc (n, 3),
 gyro (n, 3), and if there, device and label, (n,) or one for all. NaN stands for an empty cell.
+
+A *capture* is a recording that also knows its messages: which readings came together, when, in which order, and what
+the sender declared about them. It gives what was recognised live again to the last bit. JSON lines (.jsonl) hold a
+message a line; in a CSV or Parquet file the columns arrived_ns and message make a capture, with rate_hz and seq for
+what was declared, and times may go back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -31,6 +37,7 @@ SENSORS: Final = {sensor: tuple(f"{sensor}_{axis}" for axis in "xyz") for sensor
 #: How files begin: that tells their formats, whatever they are called.
 _PARQUET: Final = b"PAR1"
 _ZIP: Final = b"PK\x03\x04"
+_BRACE: Final = b"{"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,17 @@ class ActivitySpan:
     activity: str
     start_ns: int
     end_ns: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Arrived(ImuBatch):
+    """One message as it came.
+
+    Attributes:
+        arrived_ns: when, ns since the UTC epoch, by the clock of whoever recorded it.
+    """
+
+    arrived_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +70,7 @@ class Recording:
         streams: one entry when both sensors share their times, else one per sensor; times ascend.
         spans: labelled stretches in time order, empty when nothing is labelled.
         rate_hz: nominal rate, None when unknown.
+        arrivals: of a capture the messages in their order of arrival, which its streams sort by time; else empty.
     """
 
     device_id: str
@@ -59,6 +78,7 @@ class Recording:
     streams: tuple[ImuBatch, ...]
     spans: tuple[ActivitySpan, ...] = ()
     rate_hz: float | None = None
+    arrivals: tuple[Arrived, ...] = ()
 
     @property
     def start_ns(self) -> int:
@@ -77,14 +97,20 @@ class Recording:
         yield from pieces
 
 
+def in_order_of_arrival(recordings: Iterable[Recording]) -> Iterator[Arrived]:
+    """The messages of all captures among the recordings."""
+    return heapq.merge(*(recording.arrivals for recording in recordings), key=lambda message: message.arrived_ns)
+
+
 def read_recordings(path: Path) -> list[Recording]:
-    """The recordings in a CSV, Parquet or .npz file, one per device, in the order of their first line.
+    """The recordings in a CSV, JSON lines, Parquet or .npz file, one per device, in the order of their first line.
 
     Raises:
         RecordingError: the file is missing or not in the form above; the message names row, column and value.
     """
     # The formats' modules make Recordings, so they can't be imported before those are defined.
     from streamer.recordings.csv import read_csv  # noqa: PLC0415
+    from streamer.recordings.jsonl import read_jsonl  # noqa: PLC0415
     from streamer.recordings.npz import read_npz_recordings  # noqa: PLC0415
 
     try:
@@ -95,6 +121,8 @@ def read_recordings(path: Path) -> list[Recording]:
                 from streamer.recordings.parquet import read_parquet  # noqa: PLC0415
 
                 return read_parquet(path, file)
+            if begin[:1] == _BRACE:
+                return read_jsonl(path, file)
             return read_npz_recordings(path, file) if begin == _ZIP else read_csv(path, file)
     except OSError as error:
         raise RecordingError(f"{path}: cannot be read ({error.strerror or error})") from error

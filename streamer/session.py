@@ -1,27 +1,18 @@
-"""Sessions at the MQTT broker: who the service is there, what it asks for, and which version they speak."""
+"""Sessions at the MQTT broker: who the service is there, and what it asks for."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from importlib import import_module
+from contextlib import asynccontextmanager, suppress
 from itertools import count
-from typing import Final, Never, cast
+from typing import Final, Never
 
 from streamer.config import Settings
 from streamer.ingress import Arrival
-from streamer.mqtt.connection import (
-    REFUSED,
-    Connect,
-    Connection,
-    Link,
-    Outgoing,
-    RefusedError,
-    SessionError,
-    UnsupportedVersionError,
-)
-from streamer.mqtt.tls import client_context, diagnose
+from streamer.mqtt.connection import REFUSED, Connection, Link, Outgoing, RefusedError
+from streamer.mqtt.line import Line
+from streamer.mqtt.tls import client_context
 from streamer.wire import topics
 
 logger = logging.getLogger(__name__)
@@ -119,10 +110,7 @@ class Session:
 
 
 class Broker:
-    """Opens sessions at one broker.
-
-    State: the protocol version it turned out to speak, and whether it was ever reached.
-    """
+    """Opens sessions at one broker."""
 
     def __init__(
         self,
@@ -152,7 +140,7 @@ class Broker:
             ConfigError: a file can't be read.
         """
         self._settings = settings
-        self._link = Link(
+        link = Link(
             host=host,
             port=port,
             client_id=settings.client_id,
@@ -166,23 +154,19 @@ class Broker:
             numbers=count(1),
             is_foreign=is_foreign,
         )
-        self._mqtt_5 = mqtt_5
-        self._spoke_mqtt_5 = False
-        self._reached = False
+        self._line = Line(link, client=settings.mqtt_client, mqtt_5=mqtt_5, receive=self._take)
         self._receive = receive
         self._dropped = dropped
-        # Only the client that is used is imported.
-        self._connect = cast("Connect", import_module(f"streamer.mqtt.by_{settings.mqtt_client}").connect)
 
     @property
     def speaks_mqtt_5(self) -> bool:
         """Whether it does, as far as is known: what it said at the last connection."""
-        return self._mqtt_5
+        return self._line.speaks_mqtt_5
 
     @property
     def address(self) -> str:
         """Host and port, for people."""
-        return f"{self._link.host}:{self._link.port}"
+        return self._line.address
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
@@ -191,45 +175,11 @@ class Broker:
         Raises:
             SessionError: it cannot be had, or was lost inside the context.
         """
-        async with self._connection() as connection:
+        async with self._line.connection() as connection:
             session = Session(connection, self._settings)
             await session.subscribe()
             await session.announce("online")
             yield session
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
-        try:
-            opening, connection = await self._open()
-        except RefusedError:
-            raise
-        except SessionError as error:
-            # A port that once spoke plain text still does, and looking into it would only take time.
-            if self._link.tls is not None or not self._reached:
-                reason = await diagnose(self._link.host, self._link.port, self._link.tls)
-                if reason is not None:
-                    raise RefusedError(reason) from error
-            raise
-        self._reached = True
-        try:
-            yield connection
-        finally:
-            await opening.__aexit__(None, None, None)
-
-    async def _open(self) -> tuple[AbstractAsyncContextManager[Connection], Connection]:
-        opening = self._connect(self._link, self._mqtt_5, self._take)
-        try:
-            connection = await opening.__aenter__()
-        except UnsupportedVersionError as error:
-            # A broker that spoke it once is on its way down, or up.
-            if not self._mqtt_5 or self._spoke_mqtt_5:
-                raise
-            logger.info("broker at %s does not speak MQTT 5 (%s); trying 3.1.1", self.address, error)
-            opening = self._connect(self._link, False, self._take)  # noqa: FBT003 # a `Connect`
-            connection = await opening.__aenter__()
-            self._mqtt_5 = False
-        self._spoke_mqtt_5 = self._mqtt_5
-        return opening, connection
 
     def _take(self, arrival: Arrival) -> None:
         if arrival.message.topic == _DROPPED_TOPIC:

@@ -56,7 +56,7 @@ async def connect(link: Link, mqtt_5: bool, receive: Callable[[Arrival], None]) 
         tls_context=link.tls,
         # Nagle's algorithm would hold an event back until the broker acknowledges the one before: 40 ms.
         socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-        will=aiomqtt.Will(link.will.topic, link.will.payload, qos=1, retain=True),
+        will=aiomqtt.Will(link.will.topic, link.will.payload, qos=1, retain=True) if link.will else None,
         # A factory serves where the client expects a class: it is only called.
         queue_type=cast("type[asyncio.Queue[aiomqtt.Message]]", lambda maxsize: _Forward(receive, link, maxsize)),
     )

@@ -206,7 +206,7 @@ class GmqttConnection:
         self._at_a_time = _MOST_AT_A_TIME
         self._answers: dict[int, asyncio.Future[int]] = {}
         self._ended: asyncio.Future[Never] = asyncio.get_running_loop().create_future()
-        will = gmqtt.Message(link.will.topic, link.will.payload, qos=1, retain=True)
+        will = gmqtt.Message(link.will.topic, link.will.payload, qos=1, retain=True) if link.will else None
         session: dict[str, Any] = {"clean_session": not link.persistent}
         if link.persistent:
             session |= {"session_expiry_interval": _SESSION_EXPIRY_S, "receive_maximum": _RECEIVE_MAXIMUM}

@@ -51,7 +51,7 @@ class Link:
     """Where and as whom to connect, and how.
 
     Attributes:
-        will: published, retained, when the connection breaks.
+        will: published, retained, when the connection breaks; None for nothing.
         persistent: the broker is to keep what comes while nobody is connected, and what is not acknowledged.
         numbers: numbers for arrivals, over all connections.
         is_foreign: whether a topic's messages are another worker's; of those most needn't be handed on. None: all are.
@@ -65,7 +65,7 @@ class Link:
     tls: ssl.SSLContext | None
     keepalive_s: int
     timeout_s: float
-    will: Outgoing
+    will: Outgoing | None
     persistent: bool
     numbers: Iterator[int]
     is_foreign: Callable[[str], bool] | None = None

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from streamer.errors import RecordingError
 from streamer.number_text import CellTable
 from streamer.recording import SENSORS, Recording
+from streamer.recordings import captures
 from streamer.recordings.rows import LONGEST_NAME, RowReader
+from streamer.recordings.table import Arrivals
 
 _CHUNK_BYTES: Final = 1 << 24
 #: A header is no longer than this, whatever the file is.
@@ -67,7 +69,10 @@ class _CsvReader:
         missing = [axis for sensor in self._sensors or ["acc"] for axis in SENSORS[sensor] if axis not in names]
         if missing:
             raise RecordingError(f"{path}: line 1 has no {missing[0]}; expected all three axes of a sensor")
+        self._is_capture = all(name in self._columns for name in captures.REQUIRED)
         used = [self._time, *(axis for sensor in self._sensors for axis in SENSORS[sensor]), "device", "label"]
+        if self._is_capture:
+            used += [*captures.REQUIRED, *captures.OPTIONAL]
         self._used = [name for name in used if name in self._columns]
         self._rows = RowReader(
             path, time_column=self._time, names_devices="device" in self._columns, place=lambda row: f"line {row + 2}"
@@ -98,6 +103,7 @@ class _CsvReader:
             label=table.column(self._columns["label"]) if "label" in self._columns else None,
             acc=sensors.get("acc"),
             gyro=sensors.get("gyro"),
+            arrivals=self._arrivals(table) if self._is_capture else None,
         )
 
     def recordings(self) -> list[Recording]:
@@ -120,6 +126,36 @@ class _CsvReader:
             if self._time == "t_ns":
                 raise self._wrong_cell(table, "t_ns", "whole nanoseconds in 64 bits", _nanoseconds) from None
             raise self._wrong_cell(table, "time", "seconds, zero or more, before 2116", _seconds) from None
+
+    def _arrivals(self, table: CellTable) -> Arrivals:
+        return Arrivals(
+            message=self._integers(table, "message"),
+            arrived_ns=self._integers(table, "arrived_ns"),
+            rate_hz=self._rates(table),
+            seq=self._integers(table, "seq", absent=b"-1"),
+        )
+
+    def _integers(self, table: CellTable, name: str, *, absent: bytes | None = None) -> NDArray[np.int64]:
+        """(rows,) int64; `absent` stands for empty cells and for a column that is not there."""
+        if absent is not None and name not in self._columns:
+            return np.full(table.rows, int(absent), np.int64)
+        cells = table.column(self._columns[name])
+        if absent is not None:
+            cells = np.where(cells == b"", absent, cells)
+        try:
+            return cells.astype(np.int64)
+        except (ValueError, OverflowError):
+            raise self._wrong_cell(table, name, "a whole number in 64 bits", _nanoseconds) from None
+
+    def _rates(self, table: CellTable) -> NDArray[np.float64]:
+        """(rows,) float64, 0 where none is declared."""
+        if "rate_hz" not in self._columns:
+            return np.zeros(table.rows)
+        cells = table.column(self._columns["rate_hz"])
+        try:
+            return np.where(cells == b"", b"0", cells).astype(np.float64)
+        except ValueError:
+            raise self._wrong_cell(table, "rate_hz", "a number", _number) from None
 
     def _sensor(self, table: CellTable, sensor: str) -> NDArray[np.float64]:
         """(rows, 3) float64, NaN where a cell is empty."""

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from streamer.errors import RecordingError, one_line
 from streamer.recording import SENSORS, Recording
+from streamer.recordings import captures
 from streamer.recordings.npz import nanoseconds
 from streamer.recordings.rows import LONGEST_NAME, RowReader
+from streamer.recordings.table import Arrivals
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,7 +63,11 @@ class _ParquetReader:
         self._path = path
         self._rows = RowReader(path, time_column=self._time, names_devices="device" in names)
         self._named = [name for name in ("device", "label") if name in names]
-        self.columns = [self._time, *(axis for sensor in self._sensors for axis in SENSORS[sensor]), *self._named]
+        self._arrived = [name for name in (*captures.REQUIRED, *captures.OPTIONAL) if name in names]
+        if not set(captures.REQUIRED) <= set(self._arrived):
+            self._arrived = []
+        axes = (axis for sensor in self._sensors for axis in SENSORS[sensor])
+        self.columns = [self._time, *axes, *self._named, *self._arrived]
 
     def push(self, block: pa.RecordBatch) -> None:
         """Take a block of rows.
@@ -80,6 +86,7 @@ class _ParquetReader:
             label=names.get("label"),
             acc=sensors.get("acc"),
             gyro=sensors.get("gyro"),
+            arrivals=self._arrivals(block) if self._arrived else None,
         )
 
     def recordings(self) -> list[Recording]:
@@ -107,6 +114,35 @@ class _ParquetReader:
             raise self._wrong_type("t_ns", column.type, "integers or timestamps")
         times: NDArray[np.int64] = column.to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
         return times
+
+    def _arrivals(self, block: pa.RecordBatch) -> Arrivals:
+        rate_hz = np.zeros(block.num_rows)
+        if "rate_hz" in self._arrived:
+            # A null is NaN there.
+            rate_hz = np.nan_to_num(self._numbers(block, "rate_hz"))
+        return Arrivals(
+            message=self._integers(block, "message"),
+            arrived_ns=self._integers(block, "arrived_ns"),
+            rate_hz=rate_hz,
+            seq=self._integers(block, "seq", absent=-1),
+        )
+
+    def _integers(self, block: pa.RecordBatch, name: str, *, absent: int | None = None) -> NDArray[np.int64]:
+        """(rows,) int64; `absent` stands for nulls and for a column that is not there."""
+        import pyarrow as pa  # noqa: PLC0415 - optional
+
+        if absent is not None and name not in self._arrived:
+            return np.full(block.num_rows, absent, np.int64)
+        column = block.column(name)
+        if not pa.types.is_integer(column.type):
+            raise self._wrong_type(name, column.type, "integers")
+        if column.null_count:
+            if absent is None:
+                row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
+                raise self._rows.wrong(row, name, "empty", "a whole number")
+            column = column.fill_null(absent)
+        numbers: NDArray[np.int64] = column.to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
+        return numbers
 
     def _numbers(self, block: pa.RecordBatch, name: str) -> NDArray[np.float64]:
         import pyarrow as pa  # noqa: PLC0415 - optional

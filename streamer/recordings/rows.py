@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import RecordingError
 from streamer.imu import ImuBatch
-from streamer.recording import SENSORS, ActivitySpan, Recording
+from streamer.recording import SENSORS, Recording
+from streamer.recordings.captures import captured_recordings, messages_of_rows
+from streamer.recordings.spans import labelled_spans, nominal_rate_hz
+from streamer.recordings.table import Arrivals, Rows, joined
 from streamer.wire import topics
 from streamer.wire.readings import MAX_MAGNITUDE, MAX_T_NS
 
 #: Longest name of a device or a label, bytes.
 LONGEST_NAME: Final = 100
-#: Longer without a reading, and a label is not taken to have held on.
-_HOLE_NS: Final = 1_000_000_000
-
-_T = TypeVar("_T", bound=np.generic)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Rows:
-    """Rows of a file: t_ns (n,) int64; device, label (n,) numbers of names; acc, gyro (n, 3), NaN where empty."""
-
-    t_ns: NDArray[np.int64]
-    device: NDArray[np.int32]
-    label: NDArray[np.int32]
-    acc: NDArray[np.float64] | None
-    gyro: NDArray[np.float64] | None
 
 
 class RowReader:
@@ -71,6 +57,7 @@ class RowReader:
         label: NDArray[np.bytes_] | None,
         acc: NDArray[np.float64] | None,
         gyro: NDArray[np.float64] | None,
+        arrivals: Arrivals | None = None,
     ) -> None:
         """Take n rows.
 
@@ -80,6 +67,7 @@ class RowReader:
             label: (n,) likewise.
             acc: (n, 3) float64, m/s², a row of NaN where there is none.
             gyro: (n, 3) float64, rad/s, likewise.
+            arrivals: how they came, None where the file does not say.
 
         Raises:
             RecordingError: a row is beyond the limits of `streamer.wire.readings`, or has a part of its axes.
@@ -101,6 +89,7 @@ class RowReader:
                 np.zeros(n, np.int32) if label is None else _numbered(label, self._labels),
                 acc,
                 gyro,
+                arrivals,
             )
         )
         self.rows += n
@@ -113,12 +102,14 @@ class RowReader:
         """
         if not self._blocks:
             raise RecordingError(f"{self.path}: has no readings; expected one at least")
-        t_ns = _joined([rows.t_ns for rows in self._blocks])
-        device = _joined([rows.device for rows in self._blocks])
-        label = _joined([rows.label for rows in self._blocks])
-        acc = _joined([rows.acc for rows in self._blocks if rows.acc is not None] or [np.empty((0, 3))])
-        gyro = _joined([rows.gyro for rows in self._blocks if rows.gyro is not None] or [np.empty((0, 3))])
+        rows = joined(self._blocks)
         self._blocks = []
+        labels = [name.decode("utf-8", "replace").strip() for name in self._labels]
+        if rows.arrivals is not None:
+            numbers = [int(np.argmax(rows.device == number)) for number in self._devices.values()] or [0]
+            names = [self._device_id(name, row) for name, row in zip(self._devices or [b""], numbers, strict=True)]
+            return captured_recordings(self.path, messages_of_rows(rows, names, labels, self._wrong_in_file))
+        t_ns, device, label = rows.t_ns, rows.device, rows.label
         recordings = []
         devices = self._devices or {b"": 0}
         for name, number in devices.items():
@@ -131,11 +122,12 @@ class RowReader:
                 now_ns, before_ns = times[back[0] + 1], times[back[0]]
                 raise self._wrong_in_file(row, self._time, f"{now_ns} ns", f"a time from {before_ns} ns on")
             device_id = self._device_id(name, int(np.argmax(device == number)))
-            streams = _streams(device_id, times, acc[own] if len(acc) else None, gyro[own] if len(gyro) else None)
+            acc, gyro = (None if values is None else values[own] for values in (rows.acc, rows.gyro))
+            streams = _streams(device_id, times, acc, gyro)
             if not streams:
                 raise RecordingError(f"{self.path}: device {device_id} has empty cells only; expected readings")
-            rate_hz = _rate_hz(streams[0].t_ns)
-            spans = _spans(times, label[own], list(self._labels), rate_hz)
+            rate_hz = nominal_rate_hz(streams[0].t_ns)
+            spans = labelled_spans(times, label[own], labels, rate_hz)
             recordings.append(Recording(device_id, None, streams, spans, rate_hz))
         return recordings
 
@@ -165,7 +157,7 @@ class RowReader:
 
     def _device_id(self, name: bytes, row: int) -> str:
         if not self._names_devices:
-            return re.sub(r"[^A-Za-z0-9._:@-]+", "-", self.path.stem).strip("-._:@")[:64] or "recording"
+            return device_of_file(self.path)
         text = name.decode("utf-8", "replace")
         if not topics.DEVICE_NAME.fullmatch(text):
             expected = "1 to 64 of A-Z a-z 0-9 . _ : @ -, a letter or digit first"
@@ -173,8 +165,9 @@ class RowReader:
         return text
 
 
-def _joined(parts: Sequence[NDArray[_T]]) -> NDArray[_T]:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+def device_of_file(path: Path) -> str:
+    """The watch's name where a file does not say it: the file's own, as far as a device may be called so."""
+    return re.sub(r"[^A-Za-z0-9._:@-]+", "-", path.stem).strip("-._:@")[:64] or "recording"
 
 
 def _numbered(names: NDArray[np.bytes_], numbers: dict[bytes, int]) -> NDArray[np.int32]:
@@ -198,29 +191,3 @@ def _streams(
     if gyro is not None and has_gyro.any():
         streams.append(ImuBatch(device_id, t_ns[has_gyro], None, gyro[has_gyro]))
     return tuple(streams)
-
-
-def _rate_hz(t_ns: NDArray[np.int64]) -> float | None:
-    """Nominal rate: from the median interval, the whole number of Hz where that is within 1 %."""
-    interval_ns = float(np.median(np.diff(t_ns))) if len(t_ns) > 1 else 0.0
-    if interval_ns <= 0:
-        return None
-    rate_hz = 1e9 / interval_ns
-    return float(round(rate_hz)) if abs(rate_hz - round(rate_hz)) <= 0.01 * rate_hz else rate_hz
-
-
-def _spans(
-    t_ns: NDArray[np.int64], label: NDArray[np.int32], names: Sequence[bytes], rate_hz: float | None
-) -> tuple[ActivitySpan, ...]:
-    """Runs of one label without a hole; each ends one interval after its last reading, at the latest with the next."""
-    interval_ns = round(1e9 / rate_hz) if rate_hz else 1
-    bounds = np.flatnonzero((np.diff(label) != 0) | (np.diff(t_ns) > _HOLE_NS)) + 1
-    spans = []
-    for first, end in pairwise([0, *bounds.tolist(), len(label)]):
-        text = names[label[first]].decode("utf-8", "replace").strip()
-        if text:
-            end_ns = int(t_ns[end - 1]) + interval_ns
-            if end < len(t_ns):
-                end_ns = min(end_ns, int(t_ns[end]))
-            spans.append(ActivitySpan(text, int(t_ns[first]), end_ns))
-    return tuple(spans)
