@@ -20,7 +20,7 @@ from models.networks import Cnn, Lstm, Network, NormedConv
 OPSET: Final = 17
 IR_VERSION: Final = 9
 #: torch stacks an LSTM's gates as input, forget, cell, output; ONNX as input, output, forget, cell.
-_GATES: Final = (0, 3, 1, 2)
+GATES: Final = (0, 3, 1, 2)
 
 
 class _Graph:
@@ -113,7 +113,7 @@ def _lstm(graph: _Graph, network: Lstm, windows: str) -> str:
 
 
 def _reorder_gates(value: NDArray[np.float32], hidden: int) -> NDArray[np.float32]:
-    return np.concatenate([value[gate * hidden : (gate + 1) * hidden] for gate in _GATES])
+    return np.concatenate([value[gate * hidden : (gate + 1) * hidden] for gate in GATES])
 
 
 def _cnn(graph: _Graph, network: Cnn, windows: str) -> str:

@@ -48,17 +48,23 @@ class Network(nn.Module):
 
     Attributes:
         scale: (channels,) float32 buffer; windows are divided by it first.
+        head: the last layer, from features to a logit per label.
     """
 
     scale: Tensor
+    head: nn.Linear
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("scale", torch.ones(channels))
 
+    def features(self, windows: Tensor) -> Tensor:
+        """What the last layer is given, (batch, features), of windows (batch, window_len, channels)."""
+        raise NotImplementedError
+
     def forward(self, windows: Tensor) -> Tensor:
         """Logits (batch, labels) of windows (batch, window_len, channels), in the spec's units."""
-        raise NotImplementedError
+        return cast("Tensor", self.head(self.features(windows)))
 
     def __call__(self, windows: Tensor) -> Tensor:
         """As `forward`."""
@@ -77,10 +83,10 @@ class Lstm(Network):
         self.lstm = nn.LSTM(config.hidden, config.hidden, config.layers, batch_first=True)
         self.head = nn.Linear(config.hidden, labels)
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """Logits (batch, labels)."""
+    def features(self, windows: Tensor) -> Tensor:
+        """The last step, (batch, hidden)."""
         steps, _ = self.lstm(torch.relu(self.embed(windows / self.scale)))
-        return cast("Tensor", self.head(steps[:, -1]))
+        return cast("Tensor", steps[:, -1])
 
 
 class NormedConv(nn.Module):
@@ -132,10 +138,10 @@ class Cnn(Network):
         self.dropout = nn.Dropout(config.head_dropout)
         self.head = nn.Linear(2 * widths[-1], labels)
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """Logits (batch, labels)."""
+    def features(self, windows: Tensor) -> Tensor:
+        """Mean and maximum over time, (batch, 2 * widths[-1])."""
         x = self.blocks(torch.relu(self.stem((windows / self.scale).transpose(1, 2))))
-        return cast("Tensor", self.head(self.dropout(torch.cat([x.mean(2), x.amax(2)], 1))))
+        return cast("Tensor", self.dropout(torch.cat([x.mean(2), x.amax(2)], 1)))
 
     def residual_blocks(self) -> list[ResidualBlock]:
         """The blocks in order."""

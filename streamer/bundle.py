@@ -24,7 +24,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from streamer.activities import ACTIVITIES, UNKNOWN
+from streamer.activities import NAME, UNKNOWN
 from streamer.errors import BundleError, ConfigError, nearest, one_line
 from streamer.npz import read_npz
 from streamer.preprocessing.spec import PreprocessingSpec
@@ -36,6 +36,8 @@ MANIFEST_FILE: Final = "bundle.json"
 FILE_LIMIT_BYTES: Final = 16_000_000
 #: Of the golden vectors once decompressed.
 GOLDEN_LIMIT_BYTES: Final = 64_000_000
+#: Each is a series in several metrics.
+MOST_LABELS: Final = 256
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -64,7 +66,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         schema: version of this layout.
         name: the bundle's name, as in `--model NAME`.
         version: version of the model, for people.
-        labels: activities in the order of the model's outputs.
+        labels: activities in the order of the model's outputs: of `streamer.activities`, or somebody's own.
         preprocessing: what a window is.
         min_feed_rate_hz: slowest feed that the model was shown to take; below it a watch is `unknown`.
         smoothing: what a bout is.
@@ -249,11 +251,11 @@ def _manifest(path: Path, content: bytes) -> Manifest:
         raise BundleError(f"{path}: nested too deeply; expected a manifest") from error
     if manifest is None:
         raise BundleError(f"{path}: schema is {schema}; this release reads {SCHEMA}")
-    unheard = [label for label in manifest.labels if label not in ACTIVITIES or label == UNKNOWN]
-    if unheard or len(set(manifest.labels)) != len(manifest.labels) or not manifest.labels:
+    wrong = [label for label in manifest.labels if not NAME.fullmatch(label)]
+    if wrong or not 0 < len(set(manifest.labels)) == len(manifest.labels) <= MOST_LABELS:
         raise BundleError(
-            f"{path}: labels {unheard or list(manifest.labels)!s:.200} are not distinct known activities; "
-            f"expected names from {', '.join(ACTIVITIES)}"
+            f"{path}: labels {wrong or list(manifest.labels)!s:.200} are not 1 to {MOST_LABELS} distinct names of "
+            f"activities; expected names such as walking_upstairs, and not {UNKNOWN}"
         )
     return manifest
 

@@ -364,6 +364,10 @@ def _a_running_service(reader: Reader) -> None:
     reader.follow(Block("given", "console", f"$ har-stream --broker embedded\n{shown}", ("keeps running",)))
 
 
+def _a_watch(reader: Reader) -> None:
+    reader.follow(Block("given", "console", "$ simulator replay synthetic --start now", ("keeps running",)))
+
+
 def _data_set(name: str) -> Callable[[Reader], None]:
     def look(_reader: Reader) -> None:
         if find(data_root(), DATA_SETS[name]) is None:
@@ -376,5 +380,6 @@ def _data_set(name: str) -> Callable[[Reader], None]:
 GIVEN: Final[Mapping[str, Callable[[Reader], None]]] = {
     "a broker": _a_broker,
     "a running har-stream": _a_running_service,
+    "a watch that sends": _a_watch,
     **{f"the data set {name}": _data_set(name) for name in DATA_SETS},
 }

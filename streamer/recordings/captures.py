@@ -63,6 +63,18 @@ def messages_of_rows(
     first = np.flatnonzero(np.diff(arrivals.message, prepend=arrivals.message[0] - 1) != 0)
     end = np.append(first[1:], n)
     acc, gyro = _there(rows.acc, n), _there(rows.gyro, n)
+    rate = arrivals.rate_hz
+    beyond = (arrivals.arrived_ns < 0) | (arrivals.arrived_ns >= MAX_T_NS)
+    undeclarable = (rate != 0) & ~((rate >= MIN_RATE_HZ) & (rate <= MAX_RATE_HZ))
+    long = np.repeat(end - first > MAX_READINGS, end - first)
+    for name, mask, found, expected in (
+        ("arrived_ns", beyond, "out of range", "0 <= t < 2^62 ns"),
+        ("rate_hz", undeclarable, "out of range", f"{MIN_RATE_HZ} to {MAX_RATE_HZ:.0f}, or empty"),
+        ("acc_x", ~(acc | gyro), "empty, as the gyroscope's are", "readings of one sensor at least"),
+        ("message", long, "too long", f"at most {MAX_READINGS} rows of a message"),
+    ):
+        if mask.any():
+            raise wrong(int(mask.argmax()), name, found, expected)
     alike: dict[str, NDArray[np.generic]] = {
         "device": rows.device,
         "arrived_ns": arrivals.arrived_ns,
@@ -76,18 +88,6 @@ def messages_of_rows(
         other = np.flatnonzero(column != np.repeat(column[first], end - first))
         if len(other):
             raise wrong(int(other[0]), name, "unlike the row before", "one for all rows of a message")
-    rate = arrivals.rate_hz
-    beyond = (arrivals.arrived_ns < 0) | (arrivals.arrived_ns >= MAX_T_NS)
-    undeclarable = (rate != 0) & ~((rate >= MIN_RATE_HZ) & (rate <= MAX_RATE_HZ))
-    long = np.repeat(end - first > MAX_READINGS, end - first)
-    for name, mask, found, expected in (
-        ("arrived_ns", beyond, "out of range", "0 <= t < 2^62 ns"),
-        ("rate_hz", undeclarable, "out of range", f"{MIN_RATE_HZ} to {MAX_RATE_HZ:.0f}, or empty"),
-        ("acc_x", ~(acc | gyro), "empty, as the gyroscope's are", "readings of one sensor at least"),
-        ("message", long, "too long", f"at most {MAX_READINGS} rows of a message"),
-    ):
-        if mask.any():
-            raise wrong(int(mask.argmax()), name, found, expected)
     return [
         (
             Arrived(

@@ -19,7 +19,8 @@ ENGINES: Final = ("atheris", "mutate")
 SHARES: Final = {
     "json": 0.38,
     "cbor": 0.38,
-    "csv": 0.08,
+    "csv": 0.06,
+    "jsonl": 0.02,
     "npz": 0.04,
     "bundle": 0.04,
     "onnx": 0.03,

@@ -20,6 +20,7 @@ from streamer.errors import ConfigError, PayloadError, RejectReason
 from streamer.onnx_file import requirements
 from streamer.recognizer import Recognizer
 from streamer.recordings.csv import read_csv
+from streamer.recordings.jsonl import read_jsonl
 from streamer.recordings.npz import read_npz_recordings
 from streamer.watches import Limits
 from streamer.wire import topics
@@ -107,8 +108,15 @@ def _csv() -> Target:
         header + b"5,a,1,2,3,,,,\n7,b,,,,1,2,3,x\n9,a,1e0,-2.5,3,,,,\n",
         b"\xef\xbb\xbftime,acc_x,acc_y,acc_z\r\n1700000000.123456789,0,0,9.8\r\n1.7e9,0,0,9.8\r\n\r\n",
         b'"note","time","gyro_x","gyro_y","gyro_z"\n"hm",0.5,1,2,3\n,1,1,2,3\n',
+        b"t_ns,device,acc_x,acc_y,acc_z,arrived_ns,message,rate_hz,seq\n9,a,1,2,3,5,0,50.0,\n5,a,1,2,3,5,0,50.0,\n",
     ]
     return _files(seeds, lambda content: read_csv(Path("x.csv"), io.BytesIO(content)))
+
+
+def _jsonl() -> Target:
+    line = b'{"arrived_ns":5,"device":"a","label":"x","t0_ns":1,"rate_hz":50,"acc_x":[1],"acc_y":[1],"acc_z":[1]}\n'
+    seeds = [line * 2, *(seed + b"\n" + line for seed in JSON_SEEDS)]
+    return _files(seeds, lambda content: read_jsonl(Path("x.jsonl"), io.BytesIO(content)))
 
 
 def _npz() -> Target:
@@ -213,6 +221,7 @@ TARGETS: Final[dict[str, Callable[[], Target]]] = {
     "json": lambda: _payloads(JSON_SEEDS, "json"),
     "cbor": lambda: _payloads(CBOR_SEEDS, "cbor"),
     "csv": _csv,
+    "jsonl": _jsonl,
     "npz": _npz,
     "bundle": _bundle,
     "onnx": _onnx,

@@ -80,7 +80,7 @@ def prepare(folder: Path) -> None:
     (bundle(folder / "incomplete") / "model.onnx").unlink()
     (bundle(folder / "altered") / "model.onnx").write_bytes(b"something else")
     bundle(folder / "mislabelled", labels=["standing", "sitting"])
-    bundle(folder / "renamed", labels=["standing", "sitting", "loafing"])
+    bundle(folder / "renamed", labels=["standing", "sitting", "Loafing about"])
     bundle(folder / "newer", schema=2)
     future = bundle(folder / "future")
     model = onnx.load(future / "model.onnx")

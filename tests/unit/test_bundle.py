@@ -181,9 +181,10 @@ def test_oversize_file_is_not_read(tmp_path: Path, whole: dict[str, bytes], name
         ({"preprocessing__rate_hz": 60}, "preprocessing.rate_hz is 60; expected a divisor of 10^9 from 1 to 1000"),
         ({"preprocessing__channels": ["nose_x"]}, "Invalid enum value 'nose_x' - at `$.preprocessing.channels[0]`"),
         ({"preprocessing__surprise": 1}, "Object contains unknown field `surprise` - at `$.preprocessing`"),
-        ({"labels": []}, "labels [] are not distinct known activities; expected names from walking, "),
-        ({"labels": ["standing"] * 3}, "labels ['standing', 'standing', 'standing'] are not distinct known activities"),
-        ({"labels": ["standing", "flying", "unknown"]}, "labels ['flying', 'unknown'] are not distinct known"),
+        ({"labels": []}, "labels [] are not 1 to 256 distinct names of activities; expected names such as walking_up"),
+        ({"labels": ["standing"] * 3}, "labels ['standing', 'standing', 'standing'] are not 1 to 256 distinct names"),
+        ({"labels": ["Flying high", "unknown"]}, "labels ['Flying high', 'unknown'] are not 1 to 256 distinct"),
+        ({"labels": [f"a{i}" for i in range(257)]}, "are not 1 to 256 distinct names of activities"),
     ],
 )
 def test_manifest_that_says_something_else_is_refused(

@@ -23,11 +23,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.datasets import hapt
-from streamer.bundle import FILE_LIMIT_BYTES, GOLDEN_LIMIT_BYTES, ModelBundle, find_bundle, load_bundle
+from streamer.bundle import FILE_LIMIT_BYTES, GOLDEN_LIMIT_BYTES, MOST_LABELS, ModelBundle, find_bundle, load_bundle
 from streamer.errors import ConfigError, PayloadError, RejectReason
 from streamer.imu import ImuBatch
 from streamer.number_text import LONGEST_LINE
 from streamer.recognizer import Recognizer
+from streamer.recordings import jsonl
 from streamer.recordings.rows import LONGEST_NAME
 from streamer.sources.acceleration import HOLD_NS, MOST_HELD
 from streamer.watch_state import decode_state
@@ -88,6 +89,8 @@ def test_every_limit_of_the_documentation_is_the_codes() -> None:
         "readings that wait for their unit or sign": MOST_HELD,
         "values of a column that comes as a message": MAX_COLUMN,
         "bytes of a line of CSV": LONGEST_LINE,
+        "bytes of a line of JSON lines": jsonl.LONGEST_LINE,
+        "activities of a bundle, of up to 40 letters each": MOST_LABELS,
         "bytes of a name of a device or a label in a recording": LONGEST_NAME,
         "bytes of a file of a bundle": FILE_LIMIT_BYTES,
         "bytes of a bundle's golden vectors, decompressed": GOLDEN_LIMIT_BYTES,

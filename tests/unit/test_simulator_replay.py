@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,14 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.command import parse_speed, parse_start
-from simulator.replay import MARK_EVERY, MARKS_OUTSTANDING, Format, Pacer, Progress, replay
+from simulator.replay import MARK_EVERY, MARKS_OUTSTANDING, Format, Pacer, Progress
+from simulator.replay import replay as replay_messages
 from simulator.session import Session
 from simulator.watches import fleet, in_time_order
 from streamer.errors import ConfigError
 from streamer.imu import ImuBatch
-from streamer.recording import Recording
+from streamer.recording import Arrived, Recording
+from streamer.recordings.captures import captured_recordings
 from streamer.wire import topics
-from streamer.wire.payload import decode
+from streamer.wire.payload import MAX_BYTES, decode
+from tests.motion import noise
 
 
 def walk(
@@ -76,7 +80,7 @@ def run(
     *,
     speed: float | None = 1.0,
     preroll_s: float = 0.0,
-    batch: int = 10,
+    batch: int | None = 10,
     duration_s: float | None = None,
     costs_s: list[float] | None = None,
     services: int = 1,
@@ -87,12 +91,12 @@ def run(
     progress = Progress(devices=1)
     watches = fleet([recording], devices=None, start_ns=None)
     asyncio.run(
-        replay(
+        replay_messages(
             session,
             in_time_order(watches, batch),
             Pacer(speed, preroll_s, clock=clock, sleep=clock.sleep),
             progress,
-            start_ns=recording.start_ns,
+            start_ns=watches[0].first_due_ns,
             duration_s=duration_s,
             payload_format=payload_format,
         )
@@ -106,6 +110,43 @@ def test_a_message_leaves_when_its_last_reading_is_due() -> None:
     assert [at - 1000 for at, _, _ in session.sent] == pytest.approx([0.18 + 0.2 * index for index in range(10)])
     assert progress.summary()["late_share"] == 0.0
     assert (progress.readings, progress.messages, progress.interrupted) == (100, 10, False)
+
+
+def captured(*messages: tuple[float, ImuBatch]) -> Recording:
+    """Messages that came at these seconds, whatever their readings' times."""
+    arrivals = tuple(
+        Arrived(b.device_id, b.t_ns, b.acc, b.gyro, b.rate_hz, b.seq, 10**18 + round(at_s * 1e9))
+        for at_s, b in messages
+    )
+    return captured_recordings(Path("w.jsonl"), [(message, "") for message in arrivals])[0]
+
+
+def test_capture_leaves_in_its_own_messages_when_they_came() -> None:
+    (stream,) = walk().streams
+    cuts = {7: slice(30), 3: slice(30, 31), 9: slice(31, None)}
+    late, first, last = (replace(stream[part], seq=seq) for seq, part in cuts.items())
+    session, progress = run(captured((0.0, first), (0.5, late), (2.25, last)), speed=2.0, batch=None)
+    assert [at - 1000 for at, _, _ in session.sent] == pytest.approx([0.0, 0.25, 1.125])
+    sent = [decode("w", payload) for _, _, payload in session.sent]
+    assert [(len(b), b.seq) for b in sent] == [(1, 3), (30, 7), (69, 9)]
+    np.testing.assert_array_equal(sent[1].t_ns, late.t_ns)
+    assert progress.readings == 100
+    assert progress.recorded_s == pytest.approx(2.25)
+
+
+def test_batch_option_cuts_a_capture_anew() -> None:
+    (stream,) = walk().streams
+    session, _ = run(captured((0.0, stream[50:]), (0.5, stream[:50])), batch=20)
+    sent = [decode("w", payload) for _, _, payload in session.sent]
+    assert [len(b) for b in sent] == [20] * 5
+    np.testing.assert_array_equal(np.concatenate([b.t_ns for b in sent]), stream.t_ns)
+
+
+def test_message_too_large_as_json_leaves_as_cbor() -> None:
+    session, _ = run(captured((0.0, noise(10_000, device="w"))), batch=None)
+    ((_, _, payload),) = session.sent
+    assert len(payload) <= MAX_BYTES
+    assert len(decode("w", payload)) == 10_000
 
 
 def test_speed_divides_time() -> None:
