@@ -6,6 +6,7 @@ Exit status 0: done or stopped as told, 1: something failed, 2: something given 
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -47,9 +48,13 @@ def fail(program: str, message: str, *, status: int) -> NoReturn:
 def _usage(error: Exception, arguments: Sequence[str]) -> str:
     """What is wrong, with the value that was given, which typer leaves out."""
     text = str(getattr(error, "format_message")())  # noqa: B009 # duck-typed, see above
-    names = getattr(getattr(error, "param", None), "opts", ())
-    for name in names:
-        value = _value_of(name, arguments)
+    parameter = getattr(error, "param", None)
+    given = {name: _value_of(name, arguments) for name in getattr(parameter, "opts", ())}
+    # An option that isn't given may have its value from the environment.
+    variable = getattr(parameter, "envvar", None)
+    if isinstance(variable, str):
+        given[variable] = os.environ.get(variable)
+    for name, value in given.items():
         if value is not None:
             reason = str(getattr(error, "message", text)).removeprefix("Value error, ").rstrip(".")
             for theirs, ours in (("Input should be a ", "expected a "), ("Input should be ", "expected a number ")):
