@@ -86,20 +86,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = "changes"
     output: Annotated[Literal["text", "json", "none"], Meta(description="What to print on standard output.")] = "text"
     log_format: Annotated[Literal["text", "json"], Meta(description="Format of the log on standard error.")] = "text"
-    lateness: Annotated[float, Meta(ge=0, le=60, description="Seconds by which readings may arrive out of order.")] = (
-        0.1
-    )
+    lateness: Annotated[
+        float,
+        Meta(ge=0, le=60, description="Seconds by which readings may arrive out of order; each adds to the delay."),
+    ] = 0.1
     silence: Annotated[Seconds, Meta(description="Seconds without a message after which an activity ends.")] = 30.0
     evict_after: Annotated[Seconds, Meta(description="Seconds without a message after which a watch is forgotten.")] = (
         3600.0
     )
-    max_watches: Annotated[int, Meta(ge=1, le=1_000_000, description="Watches followed at once.")] = 20_000
+    max_watches: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Watches followed at once; only a silent one makes room.")
+    ] = 20_000
     workers: Annotated[
         int,
         Meta(ge=1, le=64, description="Processes that share the watches, each with a client id and HTTP port."),
     ] = 1
     queue_bytes: Annotated[
-        int, Meta(ge=1_000_000, description="Bytes of messages that may wait before the oldest is dropped.")
+        int,
+        Meta(
+            ge=1_000_000,
+            description="Bytes of messages that may wait; past it the oldest of QoS 0 is dropped, of QoS 1 left with "
+            "the broker.",
+        ),
     ] = 64_000_000
     state: Annotated[
         Text | None,

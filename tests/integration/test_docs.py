@@ -18,6 +18,8 @@ import pytest
 
 from docs import figures, from_code
 from docs.from_code import commands
+from streamer.config import Settings
+from streamer.metrics import Metrics
 from tests.documented import COMMANDS, NOT_RUN, OTHER, ROOT, Block, read_page, run_page
 
 PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -47,7 +49,8 @@ def outcomes(
     calls = [getattr(item, "callspec", None) for item in request.session.items]
     chosen = {call.params["page"] for call in calls if call is not None and isinstance(call.params.get("page"), Path)}
     folder = tmp_path_factory.mktemp("docs")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # More at once than there are processors, as they mostly wait.
+    with ThreadPoolExecutor(4) as pool:
         yield {page: pool.submit(run_page, page, folder / name_of(page)) for page in RUN if page in chosen}
 
 
@@ -124,6 +127,17 @@ def test_the_site_builds_without_a_warning_and_has_every_page(site: Path) -> Non
     expected = {page.relative_to(ROOT / "docs").with_suffix(".html") for page in PAGES if page.name != "README.md"}
     built = {page.relative_to(site) for page in site.rglob("*.html")}
     assert expected <= built
+
+
+def test_the_reference_has_every_setting_metric_and_command(site: Path) -> None:
+    settings, metrics = ((site / "reference" / f"{name}.html").read_text() for name in ("settings", "metrics"))
+    assert [name for name in Settings.__struct_fields__ if f'id="{name}"' not in settings] == []
+    registry = Metrics(activities=["walking"], model="m", model_digest="d").registry
+    names = {family.name for family in registry.collect() if family.name.startswith("har_")}
+    assert [name for name in names if f"<code>{name}" not in metrics] == []
+    for program in from_code.PROGRAMS:
+        page = (site / "reference" / f"{program}.html").read_text()
+        assert [path for path in from_code.commands(program) if path not in page] == []
 
 
 def test_the_site_asks_nothing_of_other_hosts(site: Path) -> None:

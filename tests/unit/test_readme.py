@@ -1,4 +1,4 @@
-"""The README says what the program does: its settings, topics and commands are those of the code."""
+"""The README says what the program does: its topics, dependencies and figures are those of the code."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import tomllib
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from streamer.bundle import shipped_bundles
-from streamer.config import DEFAULT_MODEL, ENVIRONMENT_PREFIX, Settings
+from streamer.config import DEFAULT_MODEL, ENVIRONMENT_PREFIX
 from streamer.wire import topics
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -29,19 +27,6 @@ def table(header: str) -> dict[str, list[str]]:
     return rows
 
 
-def shown(default: object) -> str:
-    if default is None or default is False:
-        return ""
-    if isinstance(default, tuple):
-        default = " ".join(default)
-    return f"`{int(default) if isinstance(default, float) and default.is_integer() else default}`"
-
-
-def test_every_setting_stands_in_the_readme_with_its_default() -> None:
-    stated = {name: cells[0] for name, cells in table("setting").items()}
-    assert stated == {field.name: shown(field.default) for field in msgspec.structs.fields(Settings)}
-
-
 def test_the_ways_to_give_a_setting_are_those_that_the_readme_shows() -> None:
     assert f"{ENVIRONMENT_PREFIX}HTTP_PORT=9500" in README
     example = re.search(r"^--http-port 9500 +HAR_STREAM_HTTP_PORT=9500 +(.+)$", README, re.MULTILINE)
@@ -58,7 +43,7 @@ def test_every_topic_of_the_readme_is_one_of_the_service() -> None:
 def test_every_dependency_has_its_reason_in_the_readme() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    requirements = [*project["dependencies"], *extras["train"], *extras["parquet"]]
+    requirements = [*project["dependencies"], *extras["train"], *extras["parquet"], *extras["docs"]]
     wanted = {re.split(r"[^A-Za-z0-9-]", requirement)[0] for requirement in requirements}
     stated = {name for cell in table("package") for name in cell.split(", ")}
     assert stated == wanted
