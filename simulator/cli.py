@@ -315,4 +315,6 @@ def load(
 def main() -> NoReturn:
     """Entry point of `simulator`."""
     logging.basicConfig(level=logging.WARNING, format="simulator: %(message)s", stream=sys.stderr)
+    # The client repeats in the log what the connection raises.
+    logging.getLogger("gmqtt").setLevel(logging.CRITICAL)
     run(app, "simulator")
