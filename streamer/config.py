@@ -19,6 +19,7 @@ from msgspec import Meta
 from streamer.addresses import is_loopback
 from streamer.errors import ConfigError, nearest
 from streamer.mqtt.connect_packet import Account
+from streamer.wire.topics import DEFAULT_FILTERS
 
 DEFAULT_MODEL: Final = "wisdm-watch-cnn"
 EMBEDDED: Final = "embedded"
@@ -76,8 +77,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = "gmqtt"
     topic: Annotated[
         tuple[Annotated[str, Meta(min_length=1, max_length=1000)], ...],
-        Meta(min_length=1, description="Topic filter of readings; the device is the last level but one. Repeatable."),
-    ] = ("har/v1/+/imu",)
+        Meta(
+            min_length=1,
+            description="Topic filter of readings; the device is the last level but one, or named by the payload. "
+            "Repeatable.",
+        ),
+    ] = DEFAULT_FILTERS
     model: Annotated[Text, Meta(description="Shipped bundle's name or a bundle's folder.")] = DEFAULT_MODEL
     http_host: Annotated[Text, Meta(description="Address for /metrics, /healthz and /readyz.")] = "127.0.0.1"
     http_port: Annotated[Port, Meta(description="Port for them; 0 takes any free one.")] = 9464

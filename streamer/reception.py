@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -15,8 +16,8 @@ from streamer.errors import PayloadError, RejectReason
 from streamer.ingress import Arrival, Ingress
 from streamer.metrics import Metrics
 from streamer.wire import topics
-from streamer.wire.payload import MAX_BYTES, Message
-from streamer.workers import is_own
+from streamer.wire.payload import MAX_BYTES, Message, device_in
+from streamer.workers import is_own, worker_of
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class Reception:
             # Ten messages of 10 MB would push good ones out of the queue.
             self._refuse_size(arrival)
             arrival = _done(arrival)
-        elif self._workers > 1 and self.is_foreign(arrival.message.topic):
+        elif self._workers > 1 and (self.is_foreign(arrival.message.topic) or self._is_of_another(arrival.message)):
             arrival = _done(arrival)
         if (self._delivery.keeps or not arrival.is_done) and not self._ingress.put(arrival):
             self._leave()
@@ -107,6 +108,16 @@ class Reception:
             and not topics.is_sync(topic)
             and not is_own(topic, worker=self._worker, workers=self._workers)
         )
+
+    def _is_of_another(self, message: Message) -> bool:
+        """Whether the device that a payload names, as the topic names none, is another worker's."""
+        if topics.device_level(message.topic) is not None:
+            return False
+        device = None
+        with suppress(PayloadError):
+            device = device_in(message)
+        # What names nobody is refused once.
+        return self._worker != (0 if device is None else worker_of(device, self._workers))
 
     def _refuse_size(self, arrival: Arrival) -> None:
         message, size = arrival.message, len(arrival.message.payload)

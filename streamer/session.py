@@ -27,10 +27,20 @@ _DROPPED_TOPIC: Final = "$SYS/broker/publish/messages/dropped"
 class Session:
     """A connected, subscribed session."""
 
-    def __init__(self, connection: Connection, settings: Settings) -> None:
+    def __init__(self, connection: Connection, settings: Settings, refused: set[str]) -> None:
+        """Nothing is asked for yet.
+
+        Args:
+            connection: the client library's.
+            settings: topics and quality of service.
+            refused: filters that the broker is known to refuse; added to.
+        """
         self._connection = connection
         self._qos = settings.qos
         self._filters = (*settings.topic, topics.SYNC_FILTER)
+        #: Nobody has asked for them: other programs' topics, which an access list may know nothing of.
+        self._optional = topics.DEFAULT_FILTERS[1:] if settings.topic == topics.DEFAULT_FILTERS else ()
+        self._refused = refused
         self._status_topic = topics.status(settings.client_id)
         self._was_refused = False
 
@@ -65,13 +75,16 @@ class Session:
         """Ask for readings.
 
         Raises:
-            RefusedError: the broker refuses a filter.
+            RefusedError: the broker refuses a filter that was asked for.
             SessionError: the session was lost.
         """
         for topic in self._filters:
             code = await self._connection.subscribe(topic, self._qos)
-            if code >= REFUSED:
+            if code >= REFUSED and topic not in self._optional:
                 raise RefusedError(f"the broker refuses the subscription to {topic} (reason code {code})")
+            if code >= REFUSED and topic not in self._refused:
+                self._refused.add(topic)
+                logger.info("the broker refuses the subscription to %s (reason code %d): going on without", topic, code)
         # Refused or unknown here means only that this count can't be watched.
         await self._connection.subscribe(_DROPPED_TOPIC, 0)
 
@@ -155,6 +168,7 @@ class Broker:
             is_foreign=is_foreign,
         )
         self._line = Line(link, client=settings.mqtt_client, mqtt_5=mqtt_5, receive=self._take)
+        self._refused: set[str] = set()
         self._receive = receive
         self._dropped = dropped
 
@@ -176,7 +190,7 @@ class Broker:
             SessionError: it cannot be had, or was lost inside the context.
         """
         async with self._line.connection() as connection:
-            session = Session(connection, self._settings)
+            session = Session(connection, self._settings, self._refused)
             await session.subscribe()
             await session.announce("online")
             yield session

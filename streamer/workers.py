@@ -2,7 +2,8 @@
 
 Wildcards cannot hash, and shared subscriptions spread one watch over their members, so every worker subscribes to
 everything. A message that is another's costs it the taking apart of a packet and a look at its topic, some 5 µs; it
-is acknowledged with the worker's own. `python -m tests.benchmarks --rows 14` compares two workers with one. A worker is
+is acknowledged with the worker's own. Of a topic that names no device, which the payload then does, every worker has
+to read the name in each message. `python -m tests.benchmarks --rows 14` compares two workers with one. A worker is
 a service of its own: its client id and its HTTP port are the settings' with its number added.
 """
 
@@ -18,20 +19,26 @@ import msgspec
 
 from streamer.config import EMBEDDED, Settings
 from streamer.errors import ConfigError, HarError
+from streamer.wire import topics
 
 
 class WorkerError(HarError):
     """A worker ended by itself, so the others were stopped."""
 
 
+def worker_of(device: str, workers: int) -> int:
+    """To whom a device falls: by a checksum of its name, the same everywhere and always."""
+    return zlib.crc32(device.encode()) % workers
+
+
 def is_own(topic: str, *, worker: int, workers: int) -> bool:
-    """Whether a topic's device falls to a worker: by a checksum of its name, the same everywhere and always.
+    """Whether a topic's messages may fall to a worker: those of a topic that names no device may fall to any.
 
     >>> [is_own(f"har/v1/watch-{i}/imu", worker=0, workers=2) for i in range(8)]
     [False, False, False, False, True, True, True, True]
     """
-    device = topic.rsplit("/", 2)[-2:][0]
-    return zlib.crc32(device.encode()) % workers == worker
+    device = topics.device_level(topic)
+    return device is None or worker_of(device, workers) == worker
 
 
 def settings_of(settings: Settings, worker: int) -> Settings:

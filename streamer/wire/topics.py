@@ -40,6 +40,11 @@ def imu(device_id: str) -> str:
     return f"{PREFIX}/{device_id}/imu"
 
 
+def part(device_id: str, name: str) -> str:
+    """Topic below a watch's readings, for senders that need several."""
+    return f"{PREFIX}/{device_id}/imu/{name}"
+
+
 def output(device_id: str, kind: str) -> str:
     """Topic of a device's `activity`, `event` or `window` documents."""
     return f"{PREFIX}/{device_id}/{kind}"

@@ -35,7 +35,8 @@ def test_the_ways_to_give_a_setting_are_those_that_the_readme_shows() -> None:
 
 
 def test_every_topic_of_the_readme_is_one_of_the_service() -> None:
-    expected = {topics.imu("<device>"), topics.status("<client>")}
+    expected = {topics.imu("<device>"), topics.part("<device>", "<part>"), topics.SENSOR_LOGGER}
+    expected.add(topics.status("<client>"))
     expected |= {topics.output("<device>", kind) for kind in ("activity", "event", "window")}
     assert table("topic").keys() == expected
 

@@ -14,7 +14,7 @@ import yaml
 from streamer.errors import PayloadError
 from streamer.wire import json_imu, readings, topics
 from streamer.wire.events import SCHEMA, ActivityEvent, EventType, Reason, encode_event
-from streamer.wire.payload import MAX_BYTES, decode
+from streamer.wire.payload import MAX_BYTES, Message, Sent, decode, read
 
 DOCUMENT: dict[str, Any] = yaml.safe_load(
     (Path(__file__).parents[2] / "docs" / "asyncapi.yaml").read_text(encoding="utf-8")
@@ -48,6 +48,8 @@ def references(node: object) -> Iterator[str]:
 def test_channels_are_the_topics() -> None:
     assert {name: channel["address"] for name, channel in CHANNELS.items()} == {
         "imu": topics.imu("{device}"),
+        "part": topics.part("{device}", "{part}"),
+        "sensorLogger": topics.SENSOR_LOGGER,
         "activity": topics.output("{device}", "activity"),
         "event": topics.output("{device}", "event"),
         "window": topics.output("{device}", "window"),
@@ -112,6 +114,27 @@ def test_cbor_example_is_read(example: str, want: dict[str, Any]) -> None:
         "acc": None if got.acc is None else got.acc[0].tolist(),
         "gyro": None if got.gyro is None else got.gyro[0].tolist(),
     } == want
+
+
+@pytest.mark.parametrize("example", examples("sensorLogger", "phyphox", "sensorLog", "senml"))
+def test_example_of_another_program_is_read(example: object) -> None:
+    got = read(Message(topics.imu("watch-7"), json.dumps(example).encode()))
+    assert isinstance(got, Sent)
+    assert got.device_id == "watch-7"
+    since_1970_ns = [int(stream.t_ns[0]) + (got.start_ns or 0) for stream in got.streams]
+    assert all(abs(t_ns - 1_700_000_000_000_000_000) < 10**9 for t_ns in since_1970_ns)
+
+
+def test_examples_of_programs_that_use_several_topics_are_read() -> None:
+    column, notification = (MESSAGES[name]["examples"][0]["payload"] for name in ("phyphoxColumn", "movesense"))
+    got = read(Message(topics.part("watch-7", "acc_x"), column.encode()))
+    assert isinstance(got, Sent)
+    assert got.column is not None
+    assert got.column[1].tolist() == [0.1, 0.2, 0.1]
+    got = read(Message(topics.part("watch-7", "Meas/Acc/52"), bytes.fromhex(notification)))
+    assert isinstance(got, Sent)
+    assert got.streams[0].t_ns.tolist() == [605_000_000]
+    assert got.streams[0].values.tolist() == [[0.5, -1.25, 9.75]]
 
 
 @pytest.mark.parametrize("example", examples("state", "start", "end", "window"))
