@@ -124,6 +124,15 @@ class BoutLog(Slots):
         yield self._event("state", slot, bout, confidence, reason)
         self.gap_ns[slot] = 0
 
+    def current(self, slot: int) -> tuple[str, float] | None:
+        """The current bout's activity, and how sure the latest window is of it; None without a bout."""
+        activity = int(self._tracker.activity[slot])
+        return None if activity == NONE else (self._activities[activity], float(self.confidence[slot]))
+
+    def latest_completeness(self, slot: int) -> float | None:
+        """Of the slot's latest window; None before the first."""
+        return None if self.window_start_ns[slot] == NO_WINDOW else float(self.completeness[slot])
+
     def latest_end_ns(self, slot: int, *, default: int = 0) -> int:
         """End of the slot's latest window, `default` before the first."""
         start_ns = int(self.window_start_ns[slot])

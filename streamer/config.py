@@ -89,6 +89,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     publish: Annotated[
         Literal["changes", "windows"], Meta(description="Publish changes of activity, or every window too.")
     ] = "changes"
+    home_assistant: Annotated[
+        bool, Meta(description="Make each watch a device of Home Assistant, by its MQTT discovery.")
+    ] = False
+    home_assistant_prefix: Annotated[
+        str, Meta(pattern="^[^#+\\x00]{1,200}$", description="Of the topics of Home Assistant's discovery.")
+    ] = "homeassistant"
+    event_format: Annotated[
+        Literal["plain", "cloudevents"],
+        Meta(description="Events as they are, or as CloudEvents: binary with MQTT 5, structured with 3.1.1."),
+    ] = "plain"
+    tracing: Annotated[
+        bool,
+        Meta(description="Send OpenTelemetry traces to where OTEL_EXPORTER_OTLP_ENDPOINT says; needs the extra otel."),
+    ] = False
     output: Annotated[Literal["text", "json", "none"], Meta(description="What to print on standard output.")] = "text"
     log_format: Annotated[Literal["text", "json"], Meta(description="Format of the log on standard error.")] = "text"
     lateness: Annotated[

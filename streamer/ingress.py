@@ -21,6 +21,7 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
         number: counts arrivals over all connections, so that it says up to where to acknowledge.
         again: the broker says that it may have brought it before.
         is_done: there is nothing to do but acknowledge it.
+        traceparent: the sender's, where traces are made; outlives neither queue nor process.
     """
 
     message: Message
@@ -29,6 +30,7 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
     number: int = 0
     again: bool = False
     is_done: bool = False
+    traceparent: str | None = None
 
     @property
     def size(self) -> int:

@@ -34,6 +34,12 @@ DropReason = Literal[
     "overload",  # the queue was full
     "shutdown",  # the service stopped before their turn
 ]
+DocumentKind = Literal[
+    "discovery",  # what makes a watch known
+    "health",  # how it is
+    "removal",  # what makes it unknown again
+    "ignored",  # found at the broker, and none that any har-stream writes
+]
 EvictionReason = Literal[
     "age",  # nothing was heard of it for too long
     "capacity",  # others needed its place
@@ -173,6 +179,15 @@ class Metrics:
         self.snapshot_seconds = Histogram(
             "har_snapshot_seconds", "Time to take and write a snapshot", buckets=_LATENCY_BUCKETS, registry=registry
         )
+        documents = Counter(
+            "har_home_assistant_documents",
+            "Documents for Home Assistant, by kind",
+            ["kind"],
+            registry=registry,
+        )
+        self.home_assistant_documents: dict[str, Counter] = {
+            kind: documents.labels(kind) for kind in get_args(DocumentKind)
+        }
         self.connected = Gauge("har_connected", "1 while subscribed at the broker, else 0", registry=registry)
         self.reconnects = Counter("har_reconnects", "Connections after the first", registry=registry)
         Info("har_model", "The model in use", registry=registry).info({"name": model, "digest": model_digest})

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from streamer.mqtt.connection import Outgoing
 from streamer.wire import topics
 from streamer.wire.events import ActivityEvent, encode_event
+
+
+def topic_of(event: ActivityEvent) -> str:
+    """Where an event is published."""
+    return topics.output(event.device, {"state": "activity", "window": "window"}.get(event.type, "event"))
 
 
 def cleared(device: str) -> Outgoing:
@@ -49,18 +54,27 @@ class Outbox:
         if len(self._waiting) >= self._limit:
             self._room.clear()
 
-    def post_events(self, record: int, events: Iterable[ActivityEvent], *, caused_ns: int | None = None) -> None:
+    def post_events(
+        self,
+        record: int,
+        events: Iterable[ActivityEvent],
+        *,
+        caused_ns: int | None = None,
+        carry: Callable[[ActivityEvent], tuple[tuple[str, str], ...]] | None = None,
+    ) -> None:
         """Add what tells of events.
 
         Args:
             record: that led to them.
             events: in their order.
             caused_ns: see `Outgoing`.
+            carry: gives the user properties of an event; None for none.
         """
         for event in events:
-            kind = {"state": "activity", "window": "window"}.get(event.type, "event")
-            topic = topics.output(event.device, kind)
-            self.post(record, Outgoing(topic, encode_event(event), event.type == "state", caused_ns))
+            outgoing = Outgoing(topic_of(event), encode_event(event), event.type == "state", caused_ns)
+            if carry is not None:
+                outgoing = replace(outgoing, user_properties=carry(event))
+            self.post(record, outgoing)
             if event.type == "end" and event.reason in {"silence", "evicted", "shutdown"}:
                 self.post(record, cleared(event.device))
 

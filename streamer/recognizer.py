@@ -29,6 +29,7 @@ from streamer.preprocessing.timelines import SENSOR_SKEW_NS
 from streamer.results import Counts, Result
 from streamer.sources import Source, Sources
 from streamer.tracking import NONE, ActivityTracker
+from streamer.vitals import Vitals
 from streamer.watch_state import Piece, WatchNotes, decode_state, encode_state
 from streamer.watches import Limits, Liveness, Watches
 from streamer.wire.events import ActivityEvent, Reason
@@ -155,6 +156,22 @@ class Recognizer:
         """What is known of a watch's sender, None for an unknown watch."""
         slot = self.watches.slot_of(device_id)
         return None if slot is None else self._sources.source_of(slot)
+
+    def vitals(self, device_id: str) -> Vitals | None:
+        """What is known of a watch now, None for an unknown watch."""
+        slot, heard = self.watches.slot_of(device_id), self.watches.last_heard(device_id)
+        if slot is None or heard is None:
+            return None
+        heard_ns, is_alive = heard
+        bout, aligner = self._bouts.current(slot), self._preprocessor.aligner
+        return Vitals(
+            is_alive=is_alive,
+            heard_ns=heard_ns,
+            activity=UNKNOWN if bout is None else bout[0],
+            confidence=None if bout is None else bout[1],
+            rate_hz=float(aligner.feed_hz[slot].min()) if aligner.factor[slot] else None,
+            completeness=self._bouts.latest_completeness(slot),
+        )
 
     def export_watch(self, device_id: str) -> bytes | None:
         """A watch's whole state, None for an unknown watch."""

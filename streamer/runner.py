@@ -9,18 +9,24 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from streamer.addresses import is_loopback, own_addresses, way_to
+from streamer.announcer import Announcer
 from streamer.bundle import find_bundle, load_bundle
 from streamer.config import EMBEDDED, Settings
 from streamer.durability.store import StateStore
+from streamer.errors import ConfigError
 from streamer.http import http_server
 from streamer.metrics import Metrics, StageClock
 from streamer.output import printer
 from streamer.recognizer import Recognizer
 from streamer.service import Service
 from streamer.watches import Limits
+
+if TYPE_CHECKING:
+    # An extra that need not be installed.
+    from streamer.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +51,8 @@ def run_service(settings: Settings, *, worker: int = 0) -> None:
     """
     bundle = load_bundle(find_bundle(settings.model))
     metrics = Metrics(activities=bundle.labels, model=bundle.manifest.name, model_digest=bundle.digest)
-    clock = StageClock(metrics)
+    tracing = _tracing(settings, metrics)
+    clock = StageClock(metrics) if tracing is None else tracing.stages
     recognizer = Recognizer(
         bundle,
         limits=Limits(
@@ -58,10 +65,22 @@ def run_service(settings: Settings, *, worker: int = 0) -> None:
         mark=clock.mark,
     )
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:
-        runner.run(_run(settings, worker, recognizer, metrics, clock))
+        try:
+            runner.run(_run(settings, worker, recognizer, metrics, clock, tracing=tracing))
+        finally:
+            if tracing is not None:
+                tracing.close()
 
 
-async def _run(settings: Settings, worker: int, recognizer: Recognizer, metrics: Metrics, clock: StageClock) -> None:
+async def _run(
+    settings: Settings,
+    worker: int,
+    recognizer: Recognizer,
+    metrics: Metrics,
+    clock: StageClock,
+    *,
+    tracing: Tracing | None,
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -81,6 +100,8 @@ async def _run(settings: Settings, worker: int, recognizer: Recognizer, metrics:
             clock,
             show=printer(settings.output),
             store=store,
+            announcer=_announcer(settings, recognizer, metrics),
+            tracing=tracing,
             embedded=embedded,
             worker=worker,
         )
@@ -116,6 +137,36 @@ async def _embedded_broker(settings: Settings) -> AsyncIterator[tuple[str, int]]
                 account.username,
             )
         yield way_to(listening), port
+
+
+def _announcer(settings: Settings, recognizer: Recognizer, metrics: Metrics) -> Announcer | None:
+    """What tells Home Assistant of the watches, None where nobody asked for it."""
+    if not settings.home_assistant:
+        return None
+    return Announcer(settings, recognizer, metrics, version=_version())
+
+
+def _tracing(settings: Settings, metrics: Metrics) -> Tracing | None:
+    """What makes traces, None where nobody asked for them.
+
+    Raises:
+        ConfigError: OpenTelemetry is not installed.
+    """
+    if not settings.tracing:
+        return None
+    try:
+        from streamer.tracing import Tracing  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"tracing is set, but {error.name} is not installed; expected pip install 'har-stream[otel]'"
+        ) from None
+    return Tracing(metrics, client_id=settings.client_id, version=_version())
+
+
+def _version() -> str:
+    from importlib.metadata import version  # noqa: PLC0415 - takes a while to import
+
+    return version("har-stream")
 
 
 def _stop_with_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

@@ -14,11 +14,12 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from streamer import clock
+from streamer.announcer import Announcer
 from streamer.config import Settings
 from streamer.delivery import AtMostOnce, Delivery
 from streamer.durability.exactly_once import ExactlyOnce
@@ -32,8 +33,13 @@ from streamer.reception import Reception, Refusals
 from streamer.recognizer import Recognizer
 from streamer.results import Result
 from streamer.session import Broker, Session
+from streamer.tasks import first_of, heed_cancellation
 from streamer.wire import topics
 from streamer.wire.events import ActivityEvent
+
+if TYPE_CHECKING:
+    # An extra that need not be installed.
+    from streamer.tracing import CallTrace, Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +87,8 @@ class Service:
         *,
         show: Callable[[ActivityEvent], None],
         store: StateStore | None = None,
+        announcer: Announcer | None = None,
+        tracing: Tracing | None = None,
         embedded: bool = False,
         worker: int = 0,
     ) -> None:
@@ -93,6 +101,8 @@ class Service:
             clock: whose `mark` the recognizer calls.
             show: takes each event as it is decided.
             store: keeps what outlives the process; None to keep nothing.
+            announcer: tells Home Assistant of the watches; None to tell nobody.
+            tracing: makes traces of calls; None for none.
             embedded: the broker is the one inside this process.
             worker: which of `settings.workers` processes this one is.
         """
@@ -102,6 +112,8 @@ class Service:
         self._metrics = metrics
         self._clock = clock
         self._show = show
+        self._announcer = announcer
+        self._tracing = tracing
         self._ingress = Ingress(
             limit_bytes=settings.queue_bytes,
             limit_messages=settings.queue_bytes // _MESSAGE_BYTES,
@@ -157,12 +169,12 @@ class Service:
             # The embedded broker speaks MQTT 3.1.1 only.
             mqtt_5=not self._embedded,
             persistent=self._delivery.keeps,
-            receive=self._receive,
+            receive=self._receive if self._announcer is None else self._sort,
             dropped=self._note_broker_drops,
-            is_foreign=self._reception.is_foreign if self._settings.workers > 1 else None,
+            is_foreign=self._is_foreign if self._settings.workers > 1 else None,
         )
         self._listened_ns = await self._delivery.recover()
-        await _first_of(self._work(), self._keep_time(), self._hold_sessions(broker, stop), self._delivery.run())
+        await first_of(self._work(), self._keep_time(), self._hold_sessions(broker, stop), self._delivery.run())
 
     # --- session ----------------------------------------------------------------------------------------------------
 
@@ -174,7 +186,10 @@ class Service:
                 async with broker.session() as session:
                     pause_s = _FIRST_BACKOFF_S
                     self._begin(broker, session)
-                    await _first_of(stop.wait(), self._publish(session), self._watch_for_left(), session.lost())
+                    announcing = () if self._announcer is None else (self._announcer.run(session),)
+                    await first_of(
+                        stop.wait(), self._publish(session), self._watch_for_left(), session.lost(), *announcing
+                    )
                     await self._say_farewell(session)
             except _LeftBehindError as error:
                 logger.info("%s", error)
@@ -231,11 +246,7 @@ class Service:
         while True:
             await self._outbox.filled()
             await self._publish_some(session)
-            # Python 3.11's wait_for, on which the client builds, swallows a cancellation that meets an
-            # acknowledgement; without this the service would then wait for its own publisher for ever.
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise asyncio.CancelledError
+            heed_cancellation()
 
     async def _publish_some(self, session: Session) -> None:
         batch = self._outbox.first(_PUBLISH_AHEAD)
@@ -247,6 +258,8 @@ class Service:
         for outgoing in batch:
             if outgoing.caused_ns is not None:
                 self._metrics.end_to_end_seconds.observe((now_ns - outgoing.caused_ns) / 1e9)
+        if self._tracing is not None:
+            self._tracing.published(batch)
         self._delivery.settle()
 
     async def _watch_for_left(self) -> NoReturn:
@@ -269,6 +282,8 @@ class Service:
         self._reception.close()
         try:
             async with asyncio.timeout(_FAREWELL_S):
+                if self._announcer is not None:
+                    await self._announcer.leave(session)
                 if not self._delivery.keeps:
                     await session.unsubscribe()
                 await self._ingress.emptied()
@@ -293,6 +308,14 @@ class Service:
     def _receive(self, arrival: Arrival) -> None:
         self._listened_ns = arrival.arrived_ns
         self._reception.take(arrival)
+
+    def _is_foreign(self, topic: str) -> bool:
+        return (self._announcer is None or not self._announcer.is_birth(topic)) and self._reception.is_foreign(topic)
+
+    def _sort(self, arrival: Arrival) -> None:
+        # What the announcer asks for comes at QoS 0. What overlaps with the readings' own filters is owed an answer.
+        if self._announcer is None or not self._announcer.take(arrival.message) or arrival.qos:
+            self._receive(arrival)
 
     def _note_broker_drops(self, dropped: int) -> None:
         """Tell of messages that the broker itself dropped, where it counts them."""
@@ -337,8 +360,10 @@ class Service:
                 await self._ingress.emptied()
                 async with self._turn:
                     if not self._reception.left and watches.is_due(now_ns - self._deaf_ns):
+                        trace = None if self._tracing is None else self._tracing.call([])
                         self._clock.start()
-                        self._hand_on(*await self._delivery.run_tick(now_ns, self._take_deaf_ns()))
+                        result, record = await self._delivery.run_tick(now_ns, self._take_deaf_ns())
+                        self._hand_on(result, record, trace=trace)
 
     def _process(self, arrivals: Sequence[Arrival]) -> None:
         messages = [a.message for a in arrivals if not (a.is_done or topics.is_sync(a.message.topic))]
@@ -347,9 +372,12 @@ class Service:
             self._metrics.messages.inc(len(messages))
             self._metrics.message_bytes.inc(sum(len(m.payload) for m in messages))
             self._metrics.call_messages.observe(len(messages))
+            trace = None
+            if self._tracing is not None:
+                trace = self._tracing.call([a for a in arrivals if not (a.is_done or topics.is_sync(a.message.topic))])
             self._clock.start()
             result, record = self._delivery.run_call(clock.now_ns(), self._take_deaf_ns(), messages)
-            self._hand_on(result, record, caused_ns=arrivals[0].arrived_ns)
+            self._hand_on(result, record, caused_ns=arrivals[0].arrived_ns, trace=trace)
         for arrival in arrivals:
             if topics.is_sync(arrival.message.topic) and not arrival.is_done:
                 token = topics.token_of(arrival.message.topic)
@@ -361,28 +389,23 @@ class Service:
         deaf_ns, self._deaf_ns = self._deaf_ns, 0
         return deaf_ns
 
-    def _hand_on(self, result: Result, record: int, *, caused_ns: int | None = None) -> None:
+    def _hand_on(
+        self, result: Result, record: int, *, caused_ns: int | None = None, trace: CallTrace | None = None
+    ) -> None:
         """Post, show and count what came of a call."""
         for event in result.events:
             self._metrics.events[event.type, event.activity].inc()
             if event.type == "start":
                 self._metrics.lag_seconds.observe(max(clock.now_ns() - event.decided_ns, 0) / 1e9)
             self._show(event)
-        self._outbox.post_events(record, result.events, caused_ns=caused_ns)
+        carry = None if trace is None else trace.carry
+        self._outbox.post_events(record, result.events, caused_ns=caused_ns, carry=carry)
+        if self._announcer is not None:
+            self._announcer.note(result.events)
         self._metrics.count(result.counts)
         self._metrics.dropped_messages["overload"].inc(self._ingress.dropped - self._drops_counted)
         self._drops_counted = self._ingress.dropped
         if result.refused:
             self._refusals.note(result.refused, clock.now_ns())
-
-
-async def _first_of(*coroutines: Coroutine[Any, Any, Any]) -> None:
-    """Run all until one ends, cancel the others, and raise what it raised."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(coroutine) for coroutine in coroutines]
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in tasks:
-                task.cancel()
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+        if trace is not None:
+            trace.end(result)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import count
 from typing import Final, Never
 
+from streamer.cloudevents import as_cloud_events
 from streamer.config import Settings
 from streamer.ingress import Arrival
 from streamer.mqtt.connection import REFUSED, Connection, Link, Outgoing, RefusedError
@@ -27,15 +29,19 @@ _DROPPED_TOPIC: Final = "$SYS/broker/publish/messages/dropped"
 class Session:
     """A connected, subscribed session."""
 
-    def __init__(self, connection: Connection, settings: Settings, refused: set[str]) -> None:
+    def __init__(self, connection: Connection, settings: Settings, refused: set[str], *, mqtt_5: bool) -> None:
         """Nothing is asked for yet.
 
         Args:
             connection: the client library's.
             settings: topics and quality of service.
             refused: filters that the broker is known to refuse; added to.
+            mqtt_5: the connection speaks it.
         """
         self._connection = connection
+        self._dress: Callable[[Outgoing], Outgoing] | None = None
+        if settings.event_format == "cloudevents":
+            self._dress = as_cloud_events(settings.client_id, mqtt_5=mqtt_5)
         self._qos = settings.qos
         self._filters = (*settings.topic, topics.SYNC_FILTER)
         #: Nobody has asked for them: other programs' topics, which an access list may know nothing of.
@@ -43,6 +49,8 @@ class Session:
         self._refused = refused
         self._status_topic = topics.status(settings.client_id)
         self._was_refused = False
+        #: The client takes one batch at a time.
+        self._publishing = asyncio.Lock()
 
     async def publish(self, batch: Sequence[Outgoing]) -> int:
         """Publish all, and wait for the broker's answers; how many of them it refused.
@@ -52,7 +60,10 @@ class Session:
         Raises:
             SessionError: the session was lost; some of the batch may have been published.
         """
-        refusals = await self._connection.publish(batch)
+        if self._dress is not None:
+            batch = [self._dress(outgoing) for outgoing in batch]
+        async with self._publishing:
+            refusals = await self._connection.publish(batch)
         if refusals and not self._was_refused:
             self._was_refused = True
             logger.error(
@@ -87,6 +98,25 @@ class Session:
                 logger.info("the broker refuses the subscription to %s (reason code %d): going on without", topic, code)
         # Refused or unknown here means only that this count can't be watched.
         await self._connection.subscribe(_DROPPED_TOPIC, 0)
+
+    async def listen(self, filters: Iterable[str]) -> None:
+        """Ask for more than readings, at QoS 0: as far as it comes, and nothing while nobody is connected.
+
+        Raises:
+            SessionError: the session was lost.
+        """
+        for topic in filters:
+            code = await self._connection.subscribe(topic, 0)
+            if code >= REFUSED:
+                logger.error("the broker refuses the subscription to %s (reason code %d)", topic, code)
+
+    async def ignore(self, filters: Iterable[str]) -> None:
+        """Ask for no more of that.
+
+        Raises:
+            SessionError: the session was lost.
+        """
+        await self._connection.unsubscribe(list(filters))
 
     async def unsubscribe(self) -> None:
         """Ask for no more readings.
@@ -166,6 +196,7 @@ class Broker:
             persistent=persistent,
             numbers=count(1),
             is_foreign=is_foreign,
+            traced=settings.tracing,
         )
         self._line = Line(link, client=settings.mqtt_client, mqtt_5=mqtt_5, receive=self._take)
         self._refused: set[str] = set()
@@ -190,7 +221,7 @@ class Broker:
             SessionError: it cannot be had, or was lost inside the context.
         """
         async with self._line.connection() as connection:
-            session = Session(connection, self._settings, self._refused)
+            session = Session(connection, self._settings, self._refused, mqtt_5=self._line.speaks_mqtt_5)
             await session.subscribe()
             await session.announce("online")
             yield session

@@ -74,11 +74,18 @@ class HeldSent(msgspec.Struct, frozen=True, array_like=True, tag="sent"):
 
 
 class Liveness(msgspec.Struct, frozen=True, kw_only=True):
-    """When each watch was last heard of, oldest first, and what names on probation have sent."""
+    """When each watch was last heard of, oldest first, and what names on probation have sent.
+
+    Attributes:
+        alive, silent: watches, and when, less the time since in which nobody listened.
+        probation: see `HeldBatch`.
+        excused: when those really were, where that differs.
+    """
 
     alive: list[tuple[str, int]]
     silent: list[tuple[str, int]]
     probation: list[HeldBatch | HeldSent]
+    excused: list[tuple[str, int]] = []
 
 
 class Watches:
@@ -95,6 +102,7 @@ class Watches:
         # Oldest first: a watch moves to the end when it is heard of, and from `_alive` to `_silent` when it isn't.
         self._alive: OrderedDict[str, int] = OrderedDict()
         self._silent: OrderedDict[str, int] = OrderedDict()
+        self._excused: dict[str, int] = {}
         self._probation: OrderedDict[str, list[ImuBatch | Sent]] = OrderedDict()
         self._pushed_out = 0
         self.names: list[str] = [""] * capacity
@@ -120,7 +128,19 @@ class Watches:
             self._silent.pop(device_id, None)
             self._alive[device_id] = now_ns
             self._alive.move_to_end(device_id)
+            if self._excused:
+                self._excused.pop(device_id, None)
         return slot
+
+    def last_heard(self, device_id: str) -> tuple[int, bool] | None:
+        """When a message last came of a watch, and whether that is not too long ago; None for an unknown name."""
+        is_alive = device_id in self._alive
+        heard_ns = (self._alive if is_alive else self._silent).get(device_id)
+        return None if heard_ns is None else (self._excused.get(device_id, heard_ns), is_alive)
+
+    def alive_by_name(self) -> dict[str, bool]:
+        """The watches, and whether a message came of each not too long ago."""
+        return dict.fromkeys(self._silent, False) | dict.fromkeys(self._alive, True)
 
     def on_probation(self, arrived: ImuBatch | Sent) -> list[ImuBatch | Sent] | None:
         """Note a message of an unknown name; all that it sent once that is enough for a slot."""
@@ -177,6 +197,7 @@ class Watches:
         slot = self._slots.pop(device_id)
         self._alive.pop(device_id, None)
         self._silent.pop(device_id, None)
+        self._excused.pop(device_id, None)
         self.names[slot] = ""
         self._free.append(slot)
         return slot
@@ -212,8 +233,9 @@ class Watches:
     def excuse(self, deaf_ns: int) -> None:
         """Leave a time in which nobody listened out of every watch's silence; negative where a clock was set back."""
         for heard in (self._alive, self._silent):
-            for device_id in heard:
-                heard[device_id] += deaf_ns
+            for device_id, heard_ns in heard.items():
+                self._excused.setdefault(device_id, heard_ns)
+                heard[device_id] = heard_ns + deaf_ns
 
     def export_liveness(self) -> Liveness:
         """What is known besides slots."""
@@ -221,6 +243,7 @@ class Watches:
             alive=list(self._alive.items()),
             silent=list(self._silent.items()),
             probation=[_held(arrived) for held in self._probation.values() for arrived in held],
+            excused=list(self._excused.items()),
         )
 
     def import_liveness(self, liveness: Liveness) -> None:
@@ -233,6 +256,7 @@ class Watches:
             raise ValueError("liveness of other watches than have slots")
         self._alive = OrderedDict(liveness.alive)
         self._silent = OrderedDict(liveness.silent)
+        self._excused = {device: heard_ns for device, heard_ns in liveness.excused if device in self._slots}
         self._probation = OrderedDict()
         for held in liveness.probation:
             self._probation.setdefault(held.device, []).append(_arrived(held))

@@ -87,7 +87,7 @@ def deploy(start_mosquitto: Callable[..., Mosquitto], folder: Path, *extra_conf:
     assert run("accounts.sh") == "created the account har-stream"
     assert run("accounts.sh") == "accounts exist"
     passwords = {name: run("accounts.sh", name) for name in ("watch-1", "watch-2")}
-    passwords |= {role: run("accounts.sh", "--role", role) for role in ("reader", "simulator")}
+    passwords |= {role: run("accounts.sh", "--role", role) for role in ("home-assistant", "reader", "simulator")}
     passwords["har-stream"] = (folder / "secret").read_text().strip()
 
     template = (SHIPPED / "mosquitto.conf").read_text()

@@ -1,8 +1,9 @@
 #!/bin/sh
 # accounts.sh          creates the account of har-stream, once, and its password file
 # accounts.sh NAME     creates or renews the account of a watch (NAME is its device name) and prints the password
-# accounts.sh --role simulator|reader
-#                      the same for an account that is no watch's: it may publish as any watch, or read all events
+# accounts.sh --role simulator|reader|home-assistant
+#                      the same for an account that is no watch's: it may publish as any watch, read all events, or
+#                      what it takes to show watches in Home Assistant
 # The broker reads the accounts when it starts and on SIGHUP.
 set -eu
 
@@ -39,15 +40,15 @@ fi
 
 if [ "$1" = --role ]; then
     case ${2-} in
-    simulator | reader) shift ;;
+    simulator | reader | home-assistant) shift ;;
     *)
-        echo "role ${2-}: expected simulator or reader" >&2
+        echo "role ${2-}: expected simulator, reader or home-assistant" >&2
         exit 2
         ;;
     esac
 else
     case $1 in
-    har-stream | simulator | reader)
+    har-stream | simulator | reader | home-assistant)
         echo "device name $1: that account is no watch's; expected another name, or --role" >&2
         exit 2
         ;;

@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Never, cast
 
 import aiomqtt
+import msgspec
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -25,6 +27,7 @@ from streamer.mqtt.connection import (
     RefusedError,
     SessionError,
     UnsupportedVersionError,
+    traceparent_in,
 )
 from streamer.wire.payload import Message
 
@@ -74,7 +77,7 @@ async def connect(link: Link, mqtt_5: bool, receive: Callable[[Arrival], None]) 
     except OSError as error:
         raise SessionError(str(error)) from error
     try:
-        yield AiomqttConnection(client)
+        yield AiomqttConnection(client, mqtt_5=mqtt_5)
     finally:
         # What a lost connection has to say at its end has been said already.
         with suppress(aiomqtt.MqttError):
@@ -86,8 +89,9 @@ class AiomqttConnection:
 
     resumed = False
 
-    def __init__(self, client: aiomqtt.Client) -> None:
+    def __init__(self, client: aiomqtt.Client, *, mqtt_5: bool) -> None:
         self._client = client
+        self._mqtt_5 = mqtt_5
         self._refusals: list[int] = []
         # The library takes a refusal for an acknowledgement; paho, which it wraps, knows better.
         paho = client._client  # noqa: SLF001 # no other way to hear of it
@@ -113,9 +117,24 @@ class AiomqttConnection:
     async def publish(self, batch: Sequence[Outgoing]) -> list[int]:
         """See `Connection`."""
         with _explained():
-            await asyncio.gather(*(self._client.publish(o.topic, o.payload, qos=1, retain=o.retain) for o in batch))
+            await asyncio.gather(
+                *(
+                    self._client.publish(o.topic, o.payload, qos=1, retain=o.retain, properties=self._properties(o))
+                    for o in batch
+                )
+            )
         refusals, self._refusals = self._refusals, []
         return refusals
+
+    def _properties(self, outgoing: Outgoing) -> Properties | None:
+        if not self._mqtt_5 or not (outgoing.content_type or outgoing.user_properties):
+            return None
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call] # the library's
+        if outgoing.content_type is not None:
+            properties.ContentType = outgoing.content_type
+        if outgoing.user_properties:
+            properties.UserProperty = list(outgoing.user_properties)
+        return properties
 
     async def ping(self) -> None:
         """See `Connection`."""
@@ -139,11 +158,16 @@ class _Forward(asyncio.Queue[aiomqtt.Message]):
         super().__init__(maxsize)
         self._receive = receive
         self._numbers = link.numbers
+        self._traced = link.traced
 
     def put_nowait(self, item: aiomqtt.Message) -> None:
         content_type = getattr(item.properties, "ContentType", None)
         message = Message(item.topic.value, item.payload, content_type)
-        self._receive(Arrival(message, now_ns(), item.qos, next(self._numbers)))
+        arrival = Arrival(message, now_ns(), item.qos, next(self._numbers))
+        if self._traced:
+            traceparent = traceparent_in(getattr(item.properties, "UserProperty", ()))
+            arrival = msgspec.structs.replace(arrival, traceparent=traceparent)
+        self._receive(arrival)
 
 
 class _explained:  # noqa: N801 - reads as the statement it stands for

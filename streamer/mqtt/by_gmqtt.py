@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Never
 
 import gmqtt
+import msgspec
 from gmqtt.mqtt.constants import MQTTCommands, MQTTv50, MQTTv311
 from gmqtt.storage import PersistentStorage
 
@@ -27,6 +28,7 @@ from streamer.mqtt.connection import (
     RefusedError,
     SessionError,
     UnsupportedVersionError,
+    traceparent_in,
 )
 from streamer.wire.payload import Message
 
@@ -176,6 +178,30 @@ class _Client(gmqtt.Client):  # type: ignore[misc]  # the library has no types
         return int(self._package_handler.id_generator._max) - 1  # noqa: SLF001 # no other way to hear of it
 
 
+class _TracedClient(_Client):
+    """Also says of each message what its sender says of its place in a trace.
+
+    State: that, of the message at hand.
+    """
+
+    def __init__(self, link: Link, receive: Callable[[Arrival], None], *arguments: Any, **options: Any) -> None:  # noqa: ANN401 # as above
+        super().__init__(link, lambda arrival: receive(self._traced(arrival)), *arguments, **options)
+        self._traceparent: str | None = None
+
+    def _take(self, header: int, packet: bytes) -> None:
+        self._traceparent = None
+        super()._take(header, packet)
+
+    def _content_type(self, packet: bytes, start: int) -> tuple[str | None, int]:
+        content_type, end = super()._content_type(packet, start)
+        parsed, _ = self._package_handler._parse_properties(packet[start:end])  # noqa: SLF001 # as above
+        self._traceparent = traceparent_in(parsed.get("user_property", ()))
+        return content_type, end
+
+    def _traced(self, arrival: Arrival) -> Arrival:
+        return msgspec.structs.replace(arrival, traceparent=self._traceparent)
+
+
 @asynccontextmanager
 async def connect(link: Link, mqtt_5: bool, receive: Callable[[Arrival], None]) -> AsyncIterator[GmqttConnection]:  # noqa: FBT001 # a `Connect`
     """A connection for as long as the context lasts.
@@ -210,7 +236,7 @@ class GmqttConnection:
         session: dict[str, Any] = {"clean_session": not link.persistent}
         if link.persistent:
             session |= {"session_expiry_interval": _SESSION_EXPIRY_S, "receive_maximum": _RECEIVE_MAXIMUM}
-        client = _Client(
+        client = (_TracedClient if link.traced else _Client)(
             link, self._hand_on, self._end, will_message=will, persistent_storage=self._unpublished, **session
         )
         client.set_config(_NEVER_RECONNECT)
@@ -279,10 +305,14 @@ class GmqttConnection:
         """See `Connection`."""
         if not self._client.is_connected:
             raise SessionError("the connection was closed")
+        if not self._unpublished.is_empty:
+            # What a publisher left under way that was told to stop: it takes message ids, of which there are few.
+            await self._before_the_end(self._unpublished.wait_empty())
         # gmqtt has no more message ids than the broker takes at a time, and raises instead of waiting for one.
         for first in range(0, len(batch), self._at_a_time):
             for outgoing in batch[first : first + self._at_a_time]:
-                self._client.publish(outgoing.topic, outgoing.payload, qos=1, retain=outgoing.retain)
+                properties = _properties(outgoing) if outgoing.content_type or outgoing.user_properties else {}
+                self._client.publish(outgoing.topic, outgoing.payload, qos=1, retain=outgoing.retain, **properties)
             await self._before_the_end(self._unpublished.wait_empty())
         refusals, self._client.refusals = self._client.refusals, []
         return refusals
@@ -350,3 +380,11 @@ class GmqttConnection:
         if not self._ended.done():
             self._ended.set_exception(error)
             self._ended.exception()
+
+
+def _properties(outgoing: Outgoing) -> dict[str, Any]:
+    """As the library names them; it leaves them out with MQTT 3.1.1."""
+    properties: dict[str, Any] = {"user_property": list(outgoing.user_properties)} if outgoing.user_properties else {}
+    if outgoing.content_type is not None:
+        properties["content_type"] = outgoing.content_type
+    return properties

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Never, Protocol
@@ -27,6 +27,10 @@ class UnsupportedVersionError(SessionError):
 #: Answers to CONNECT that the client's credentials or name bring about: of MQTT 3.1.1, then reason codes of MQTT 5.
 #: The broker's own state may be mended without the client, these may not.
 REFUSALS: Final = frozenset({2, 4, 5, 133, 134, 135, 138, 140})
+#: The user property of MQTT 5 that names a message's place in a trace, and the most letters that are taken of one: 55
+#: today, more in versions to come.
+TRACEPARENT: Final = "traceparent"
+_LONGEST_TRACEPARENT: Final = 100
 #: Answers to a subscription or a publication from here on say no.
 REFUSED: Final = 128
 
@@ -38,12 +42,15 @@ class Outgoing:
     Attributes:
         topic, payload, retain: as in MQTT.
         caused_ns: when the message that led to it arrived, None where nothing did.
+        content_type, user_properties: of MQTT 5; left out where the session speaks 3.1.1.
     """
 
     topic: str
     payload: bytes
     retain: bool = False
     caused_ns: int | None = None
+    content_type: str | None = None
+    user_properties: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +62,7 @@ class Link:
         persistent: the broker is to keep what comes while nobody is connected, and what is not acknowledged.
         numbers: numbers for arrivals, over all connections.
         is_foreign: whether a topic's messages are another worker's; of those most needn't be handed on. None: all are.
+        traced: arrivals are to say what their senders' user property `traceparent` says.
     """
 
     host: str
@@ -69,6 +77,7 @@ class Link:
     persistent: bool
     numbers: Iterator[int]
     is_foreign: Callable[[str], bool] | None = None
+    traced: bool = False
 
 
 class Connection(Protocol):
@@ -134,3 +143,15 @@ class Connection(Protocol):
 #: Raises SessionError when it cannot be had, of it RefusedError when the broker turns the client down, and
 #: UnsupportedVersionError when another version may do.
 Connect = Callable[[Link, bool, Callable[[Arrival], None]], AbstractAsyncContextManager[Connection]]
+
+
+def traceparent_in(user_properties: Iterable[tuple[object, object]]) -> str | None:
+    """What a message's user properties say of its place in a trace, unread; None where they don't.
+
+    >>> traceparent_in([("unit", "g"), ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")])
+    '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+    """
+    for name, value in user_properties:
+        if name == TRACEPARENT:
+            return value if isinstance(value, str) and len(value) <= _LONGEST_TRACEPARENT else None
+    return None

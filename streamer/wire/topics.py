@@ -6,6 +6,7 @@ sensor-logger               readings of a sender that names the device in the pa
 out   har/v1/<device>/activity    current activity, retained; empty when the watch went silent
 har/v1/<device>/event       start and end of bouts
 har/v1/<device>/window      every window, on request
+har/v1/<device>/health      how the watch is, retained, on request
 har/service/<client>/status online | stopped | offline, retained
 sync  har/v1/<token>/sync         a sender asks: has everything I sent before this been processed?
 har/service/<client>/synced the answer: the token
@@ -27,6 +28,7 @@ PARTS_FILTER: Final = f"{PREFIX}/+/imu/+/#"
 SENSOR_LOGGER: Final = "sensor-logger"
 #: What the service subscribes to unless told otherwise; it goes on without those that a broker refuses but the first.
 DEFAULT_FILTERS: Final = (IMU_FILTER, PARTS_FILTER, SENSOR_LOGGER)
+HEALTH_FILTER: Final = f"{PREFIX}/+/health"
 SYNC_FILTER: Final = f"{PREFIX}/+/sync"
 STATUS_FILTER: Final = "har/service/+/status"
 SYNCED_FILTER: Final = "har/service/+/synced"
@@ -46,7 +48,7 @@ def part(device_id: str, name: str) -> str:
 
 
 def output(device_id: str, kind: str) -> str:
-    """Topic of a device's `activity`, `event` or `window` documents."""
+    """Topic of a device's `activity`, `event`, `window` or `health` documents."""
     return f"{PREFIX}/{device_id}/{kind}"
 
 
@@ -58,6 +60,11 @@ def sync(token: str) -> str:
 def is_sync(topic: str) -> bool:
     """Whether a topic is a sender's question, to be answered behind the events of all that came before it."""
     return topic.endswith("/sync")
+
+
+def is_health(topic: str) -> bool:
+    """Whether a topic is that of a watch's health document."""
+    return topic.startswith(f"{PREFIX}/") and topic.endswith("/health")
 
 
 def token_of(topic: str) -> str:

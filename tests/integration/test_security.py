@@ -237,17 +237,22 @@ async def test_a_watch_publishes_readings_under_its_own_name_and_nothing_else(
         "har/v1/watch-1/activity",
         "har/v1/watch-1/event",
         "har/v1/watch-1/window",
+        "har/v1/watch-1/health",
+        "homeassistant/device/har_watch-2/config",
+        "homeassistant/status",
         "har/service/har-stream/status",
         "har/service/har-stream/synced",
         "elsewhere",
     )
     async with deployed.client("har-stream") as service, deployed.client("watch-1", version=version) as watch:
         # The service may read what it may write, so a forgery that were let through would show here.
-        for topic in ("har/v1/+/imu", "har/v1/+/activity"):
+        for topic in ("har/v1/+/imu", "har/v1/+/activity", "har/v1/+/health"):
             await service.subscribe(topic, qos=1)
-        async with deployed.client("reader") as reader:
+        async with deployed.client("reader") as reader, deployed.client("home-assistant") as hub:
             for topic in ("har/v1/+/+", "har/service/+/+", "elsewhere"):
                 await reader.subscribe(topic, qos=1)
+            for topic in ("homeassistant/#", "har/v1/+/event"):
+                await hub.subscribe(topic, qos=1)
             for topic in forbidden:
                 # MQTT 5 brokers refuse with 135, MQTT 3.1.1 has no words for it: both acknowledge, nobody hears of it.
                 await watch.publish(topic, b"forged", qos=1, retain=True)
@@ -255,15 +260,16 @@ async def test_a_watch_publishes_readings_under_its_own_name_and_nothing_else(
             assert await next_message(service) == ("har/v1/watch-1/imu", b"mine")
             # The reader hears of nothing either, but of what the service says.
             await service.publish("har/v1/watch-1/event", b"walking", qos=1)
-            assert await next_message(reader) == ("har/v1/watch-1/event", b"walking")
+            for client in (reader, hub):
+                assert await next_message(client) == ("har/v1/watch-1/event", b"walking")
 
 
-@pytest.mark.parametrize("account", ["reader", "simulator"])
+@pytest.mark.parametrize("account", ["reader", "simulator", "home-assistant"])
 async def test_only_the_service_publishes_events(deployed: Deployed, account: str) -> None:
     async with deployed.client("reader") as reader, deployed.client(account) as forger:
         await reader.subscribe("har/#", qos=1)
         await reader.subscribe("har/v1/+/event", qos=1)
-        for kind in ("event", "activity", "window"):
+        for kind in ("event", "activity", "window", "health"):
             await forger.publish(f"har/v1/watch-1/{kind}", b"forged", qos=1, retain=True)
         async with deployed.client("har-stream") as service:
             await service.publish("har/v1/watch-1/event", b"walking", qos=1)

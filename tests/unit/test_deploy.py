@@ -261,7 +261,9 @@ def run_accounts(folder: Path, *arguments: str) -> subprocess.CompletedProcess[s
     )
 
 
-@pytest.mark.parametrize("name", ["har-stream", "simulator", "reader", "", "../etc", "a/b", "a+b", "-x", "a:b"])
+@pytest.mark.parametrize(
+    "name", ["har-stream", "simulator", "reader", "home-assistant", "", "../etc", "a/b", "a+b", "-x", "a:b"]
+)
 def test_accounts_are_refused_to_names_that_no_device_may_have(name: str, tmp_path: Path) -> None:
     result = run_accounts(tmp_path, name)
     assert (result.returncode, result.stdout) == (2, "")
@@ -271,7 +273,7 @@ def test_accounts_are_refused_to_names_that_no_device_may_have(name: str, tmp_pa
 
 def test_a_role_that_is_not_there_is_refused(tmp_path: Path) -> None:
     result = run_accounts(tmp_path, "--role", "admin")
-    assert (result.returncode, result.stderr) == (2, "role admin: expected simulator or reader\n")
+    assert (result.returncode, result.stderr) == (2, "role admin: expected simulator, reader or home-assistant\n")
 
 
 @pytest.mark.parametrize("arguments", [(), ("--client",), ("--client", "../x"), ("a b",), ("x;y",), ("/CN=x",)])

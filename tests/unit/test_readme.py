@@ -37,14 +37,15 @@ def test_the_ways_to_give_a_setting_are_those_that_the_readme_shows() -> None:
 def test_every_topic_of_the_readme_is_one_of_the_service() -> None:
     expected = {topics.imu("<device>"), topics.part("<device>", "<part>"), topics.SENSOR_LOGGER}
     expected.add(topics.status("<client>"))
-    expected |= {topics.output("<device>", kind) for kind in ("activity", "event", "window")}
+    expected |= {topics.output("<device>", kind) for kind in ("activity", "event", "health", "window")}
     assert table("topic").keys() == expected
 
 
 def test_every_dependency_has_its_reason_in_the_readme() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    requirements = [*project["dependencies"], *extras["train"], *extras["parquet"], *extras["docs"]]
+    requirements = [*project["dependencies"]]
+    requirements += [*extras["train"], *extras["parquet"], *extras["otel"], *extras["docs"]]
     wanted = {re.split(r"[^A-Za-z0-9-]", requirement)[0] for requirement in requirements}
     stated = {name for cell in table("package") for name in cell.split(", ")}
     assert stated == wanted

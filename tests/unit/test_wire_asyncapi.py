@@ -11,9 +11,13 @@ import msgspec
 import pytest
 import yaml
 
+from streamer.cloudevents import ENVELOPE_TYPE, as_cloud_events
 from streamer.errors import PayloadError
+from streamer.home_assistant import birth_topics, config_topic, discovery, object_id
+from streamer.mqtt.connection import Outgoing
 from streamer.wire import json_imu, readings, topics
 from streamer.wire.events import SCHEMA, ActivityEvent, EventType, Reason, encode_event
+from streamer.wire.health import Health, decode_health, encode_health
 from streamer.wire.payload import MAX_BYTES, Message, Sent, decode, read
 
 DOCUMENT: dict[str, Any] = yaml.safe_load(
@@ -53,6 +57,9 @@ def test_channels_are_the_topics() -> None:
         "activity": topics.output("{device}", "activity"),
         "event": topics.output("{device}", "event"),
         "window": topics.output("{device}", "window"),
+        "health": topics.output("{device}", "health"),
+        "discovery": config_topic("{prefix}", "{id}").replace(object_id("{id}"), "{id}"),
+        "birth": birth_topics("{prefix}")[0],
         "status": topics.status("{client}"),
         "sync": topics.sync("{token}"),
         "synced": topics.synced("{client}"),
@@ -147,9 +154,44 @@ def test_event_example_is_what_is_published(example: dict[str, Any]) -> None:
 def test_event_examples_stand_on_their_channels() -> None:
     for channel, kinds in {"activity": {"state"}, "event": {"start", "end"}, "window": {"window"}}.items():
         documents = [
-            example["payload"] for message in CHANNELS[channel]["messages"] for example in MESSAGES[message]["examples"]
+            example["payload"]
+            for message in CHANNELS[channel]["messages"]
+            if message != "cloudEvent"
+            for example in MESSAGES[message]["examples"]
         ]
         assert {document["type"] for document in documents if document} == kinds
+
+
+def test_cloud_event_example_is_what_is_published() -> None:
+    (example,) = MESSAGES["cloudEvent"]["examples"]
+    (start,) = MESSAGES["start"]["examples"]
+    plain = Outgoing(topics.output("watch-7", "event"), json.dumps(start["payload"]).encode())
+    dressed = as_cloud_events("har-stream", mqtt_5=False)(plain)
+    assert json.loads(dressed.payload) == example["payload"]
+    assert MESSAGES["cloudEvent"]["contentType"] == ENVELOPE_TYPE
+
+
+@pytest.mark.parametrize("example", examples("health"))
+def test_health_example_is_what_is_published(example: dict[str, Any]) -> None:
+    assert json.loads(encode_health(decode_health(json.dumps(example).encode()))) == example
+    assert SCHEMAS["Health"]["properties"].keys() == {field.name for field in msgspec.structs.fields(Health)}
+    assert SCHEMAS["Health"]["properties"]["schema"]["const"] == example["schema"]
+
+
+def test_discovery_example_is_what_is_published() -> None:
+    (example,) = (example["payload"] for example in MESSAGES["discovery"]["examples"])
+    activities = example["cmps"]["activity"]["ops"][:-1]
+    outgoing = discovery(
+        "watch-7",
+        prefix="homeassistant",
+        client_id="har-stream",
+        model="uci-har-lstm",
+        activities=activities,
+        version="0.1.0",
+    )
+    document = json.loads(outgoing.payload)
+    assert len(document["cmps"]) == 5
+    assert document | {"cmps": {"activity": document["cmps"]["activity"]}} == example
 
 
 def test_event_schema_is_the_struct() -> None:
