@@ -113,6 +113,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     evict_after: Annotated[Seconds, Meta(description="Seconds without a message after which a watch is forgotten.")] = (
         3600.0
     )
+    gather: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=5.0,
+            description="Least seconds from one call of the recognizer to the next; more of them share what a call "
+            "costs, and events wait as long.",
+        ),
+    ] = 0.005
     max_watches: Annotated[
         int, Meta(ge=1, le=1_000_000, description="Watches followed at once; only a silent one makes room.")
     ] = 20_000

@@ -46,12 +46,9 @@ logger = logging.getLogger(__name__)
 #: One call's share, about 10 ms of work whether messages are batches or single readings, so that the loop breathes.
 _MOST_MESSAGES: Final = 1000
 _MOST_BYTES: Final = 200_000
-#: Least time from one call to the next. A call costs some 0.5 ms however little it does, so under load messages are
-#: gathered meanwhile; a message that comes after a pause is processed at once.
-_PACE_S: Final = 0.005
-#: The same for each of several workers, times their number: they share the calls that one would make, and make half as
-#: many, for what each spends on messages of the others.
-_SHARED_PACE_S: Final = 0.01
+#: How much longer than one worker would each of several gathers, times their number: they share the calls that one
+#: would make, and make half as many, for what each spends on messages of the others.
+_GATHER_LONGER: Final = 2
 _TICK_S: Final = 1.0
 #: Payload bytes for which one message may wait: what a message takes in memory besides its payload.
 _MESSAGE_BYTES: Final = 256
@@ -332,7 +329,10 @@ class Service:
 
     async def _work(self) -> NoReturn:
         """Take what waits, process it in one call, hand on what came of it."""
-        pace_s = _PACE_S if self._settings.workers == 1 else _SHARED_PACE_S * self._settings.workers
+        # A call costs some 0.5 ms however little it does, so under load messages are gathered; one that comes after a
+        # pause is processed at once.
+        workers = self._settings.workers
+        pace_s = self._settings.gather * (1 if workers == 1 else _GATHER_LONGER * workers)
         called_s = time.monotonic()
         while True:
             await self._ingress.wait()

@@ -37,21 +37,26 @@ def peers_row(effort: Effort) -> Row:
     for comparison in report.comparisons:
         working = [measured.cpu_us_per_watch_s for measured in comparison.runs if not measured.faults]
         same = None if comparison.ratio is None else comparison.ratio.median
+        gathered = None if comparison.over_gathering is None else comparison.over_gathering.median
         large = median(working) / fleet.service_cpu_us if working and fleet.is_clean else None
         figures += [
             Figure(
-                name=f"{comparison.peer} over har-stream with {number} watches",
+                name=f"{comparison.peer} over har-stream {how}",
                 value=value,
                 unit="times",
                 target=_TIMES_CHEAPER,
                 better="higher",
             )
-            for number, value in ((_WATCHES, same), (devices, large))
+            for how, value in (
+                (f"with {_WATCHES} watches", same),
+                (f"with {_WATCHES}, --gather 1", gathered),
+                (f"with {devices}", large),
+            )
         ]
         if comparison.absent is not None:
             notes.append(f"{comparison.peer} not run: {comparison.absent}")
         notes += sorted({f"{comparison.peer}: {fault}" for measured in comparison.runs for fault in measured.faults})
-    measured = [m for c in report.comparisons for m in (*c.runs, *c.har_stream)]
+    measured = [m for c in report.comparisons for m in (*c.runs, *c.har_stream, *c.gathering)]
     return Row(
         number=10,
         title=f"processor time per watch-second of peers with {_WATCHES} watches, JSON batches, over har-stream's",

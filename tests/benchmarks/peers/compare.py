@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.peers --watches 50 --seconds 30
 
-Each peer and har-stream run in turn (peer, har-stream, peer, har-stream, ...) against the same Mosquitto, with the same
+Each peer and har-stream, by default and with --gather 1, run in turn against the same Mosquitto, with the same
 messages and the same model file. CPU time is user and system time of the program's whole process tree, from when all
 watches have full windows until the last window has come; broker and load are not in it. A program that loses windows,
 gives others than these, or falls behind has not done the work: it is marked, and no ratio of it counts.
@@ -27,7 +27,7 @@ from streamer.bundle import find_bundle
 from streamer.config import DEFAULT_MODEL
 from tests.benchmarks.peers.load import Format, make_load
 from tests.benchmarks.peers.measure import WARM_UP_S, Measurement, NotWorkingError, measure, runtime_alone_us
-from tests.benchmarks.peers.programs import PEERS, NotInstallableError, Program, har_stream
+from tests.benchmarks.peers.programs import PEERS, NotInstallableError, Program, har_stream, har_stream_gathering
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,8 @@ class Comparison:
 
     Attributes:
         absent: why it was not run, None when it was.
-        runs, har_stream: the pairs, run after run.
+        runs, har_stream, gathering: the peer, har-stream as it is by default and with --gather 1, turn after turn.
+        over_gathering: over har-stream's cost with --gather 1 in the same turn.
         at_fleet: over har-stream's cost with the large fleet of the same round.
     """
 
@@ -55,7 +56,9 @@ class Comparison:
     absent: str | None = None
     runs: list[Measurement] = field(default_factory=list)
     har_stream: list[Measurement] = field(default_factory=list)
+    gathering: list[Measurement] = field(default_factory=list)
     ratio: Ratio | None = None
+    over_gathering: Ratio | None = None
     at_fleet: Ratio | None = None
 
 
@@ -100,7 +103,7 @@ def compare(
     total_s = WARM_UP_S + seconds
     load = make_load(bundle, watches=watches, seconds=total_s, batch=batch, payload=payload)
     large = make_load(bundle, watches=fleet, seconds=total_s, batch=batch, payload=payload) if fleet else None
-    service = har_stream(folder)
+    service, gathering = har_stream(folder), har_stream_gathering(folder)
     for _ in range(pairs):
         report.runtime_alone_us.append(runtime_alone_us(bundle))
         for program, comparison in programs:
@@ -115,11 +118,14 @@ def compare(
             comparison.har_stream.append(measure(service, load, bundle))
             show(comparison.peer, comparison.runs[-1])
             show("har-stream", comparison.har_stream[-1])
+            comparison.gathering.append(measure(gathering, load, bundle))
+            show(gathering.name, comparison.gathering[-1])
         if large is not None:
             report.har_stream_fleet.append(measure(service, large, bundle))
             show(f"har-stream, {fleet} watches", report.har_stream_fleet[-1])
     for comparison in report.comparisons:
         comparison.ratio = ratio(comparison.runs, comparison.har_stream)
+        comparison.over_gathering = ratio(comparison.runs, comparison.gathering)
         comparison.at_fleet = ratio(comparison.runs, report.har_stream_fleet)
     return report
 
@@ -174,6 +180,7 @@ def text(report: Report) -> str:
             lines.append(f"{name}: not run: {comparison.absent}")
             continue
         line(f"{name} / har-stream", comparison.ratio)
+        line(f"{name} / har-stream --gather 1", comparison.over_gathering)
         line(f"{name} / har-stream at {report.fleet}", comparison.at_fleet)
         line(f"{name} / ONNX Runtime alone", over_runtime(comparison.runs, report))
         if comparison.ratio is None:

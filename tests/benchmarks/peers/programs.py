@@ -9,7 +9,7 @@ import subprocess
 import sys
 import venv
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -102,6 +102,12 @@ def har_stream(_environments: Path) -> Program:
     """The service of this repository, publishing every window; it recognises bouts and serves metrics as well."""
     options = "--broker {host} --port {port} --model {bundle} --publish windows --qos 0 --output none --http-port 0"
     return Program("har-stream", (str(BIN / "har-stream"), *options.split()), 1.0)
+
+
+def har_stream_gathering(environments: Path) -> Program:
+    """The same, told that its events may come later by a second for less processor time."""
+    program = har_stream(environments)
+    return replace(program, name="har-stream --gather 1", command=(*program.command, "--gather", "1"))
 
 
 def naive(_environments: Path) -> Program:
