@@ -26,6 +26,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ from typing import Final
 from simulator.datasets.location import data_root, find
 from simulator.sources import DATA_SETS
 from simulator.synthetic import synthetic_watches
+from tests import phone
 from tests.conftest import missing
 from tests.programs import BIN
 from tests.servers import Mosquitto, find_program, free_port, wait_until
@@ -228,7 +230,7 @@ class Reader:
             else:
                 self._wait_done(running, _DONE_WITHIN_S)
                 self._check(running.process.returncode == status, running, f"exit status {status}")
-                self._check(_shows(step.shown, self._printed(running), whole=True), running, "what the page shows")
+                self._check(_shows(step.shown, self.printed(running), whole=True), running, "what the page shows")
 
     def end(self) -> None:
         """Close the terminals in which something keeps running."""
@@ -282,11 +284,11 @@ class Reader:
     def _wait_shown(self, running: _Running) -> None:
         def shown() -> bool:
             ended = running.process.poll() is not None
-            return _shows(running.step.shown, self._printed(running), whole=False) or ended
+            return _shows(running.step.shown, self.printed(running), whole=False) or ended
 
         with contextlib.suppress(TimeoutError):
             wait_until(shown, "what the page shows", within_s=_SHOWN_WITHIN_S)
-        found = _shows(running.step.shown, self._printed(running), whole=False)
+        found = _shows(running.step.shown, self.printed(running), whole=False)
         self._check(found, running, "what the page shows")
 
     def _wait_done(self, running: _Running, within_s: float, *, late: bool = False) -> None:
@@ -304,11 +306,12 @@ class Reader:
 
     def _check(self, holds: bool, running: _Running, expected: str) -> None:  # noqa: FBT001 # an assertion
         assert holds, (
-            f"{running.place}: expected {expected}\n$ {running.step.command}\n{self._printed(running)}"
+            f"{running.place}: expected {expected}\n$ {running.step.command}\n{self.printed(running)}"
             f"[exit status {running.process.poll()}]\nThe page shows:\n{running.step.shown}"
         )
 
-    def _printed(self, running: _Running) -> str:
+    def printed(self, running: _Running) -> str:
+        """What a process has printed so far."""
         text = running.output.read_text(encoding="utf-8", errors="replace")
         # Some answers don't end their last line.
         return f"{text}\n" if text and not text.endswith("\n") and running.process.poll() is not None else text
@@ -376,10 +379,20 @@ def _data_set(name: str) -> Callable[[Reader], None]:
     return look
 
 
+def _a_phone(reader: Reader) -> None:
+    _data_set("hapt")(reader)
+    reader.follow(Block("given", "bash", f"{sys.executable} -m tests.phone --port 1883 --username phone\n", ()))
+    service = reader.kept[0]
+    with contextlib.suppress(TimeoutError):
+        wait_until(lambda: f" {phone.ACTIVITY} " in reader.printed(service), "activity", within_s=_SHOWN_WITHIN_S)
+    assert f" {phone.ACTIVITY} " in reader.printed(service), reader.printed(service)
+
+
 #: What a reader may have.
 GIVEN: Final[Mapping[str, Callable[[Reader], None]]] = {
     "a broker": _a_broker,
     "a running har-stream": _a_running_service,
     "a watch that sends": _a_watch,
+    "a phone that sends": _a_phone,
     **{f"the data set {name}": _data_set(name) for name in DATA_SETS},
 }
