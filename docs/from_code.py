@@ -205,16 +205,18 @@ def fields(schema: str) -> str:
     """The fields of a schema of docs/asyncapi.yaml."""
     found = _asyncapi()["components"]["schemas"][schema]
     required = found.get("required", ())
-    rows = (
-        (
-            code(name),
-            "yes" if name in required else "",
-            _json_type(entry),
-            text(entry.get("description", "")),
-        )
+    header: tuple[str, ...] = ("field", "type", "meaning")
+    rows: list[tuple[str, ...]] = [
+        (code(name), _json_type(entry), text(entry.get("description", "")))
         for name, entry in found["properties"].items()
-    )
-    return f"{text(found['description'])}\n\n" + table(("field", "always there", "type", "meaning"), rows)
+    ]
+    if required:
+        header = ("field", "always there", *header[1:])
+        rows = [
+            (row[0], "yes" if name in required else "", *row[1:])
+            for name, row in zip(found["properties"], rows, strict=True)
+        ]
+    return f"{text(found['description'])}\n\n" + table(header, rows)
 
 
 def _asyncapi() -> dict[str, Any]:
