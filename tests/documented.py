@@ -43,7 +43,7 @@ from tests.servers import Mosquitto, find_program, free_port, wait_until
 ROOT: Final = Path(__file__).resolve().parents[1]
 COMMANDS: Final = {"bash", "console", "python"}
 #: Languages of blocks that are no commands.
-OTHER: Final = {"cddl", "css", "csv", "html", "ini", "javascript", "json", "promql", "text", "toml", "yaml"}
+OTHER: Final = {"cddl", "css", "csv", "html", "ini", "javascript", "json", "promql", "text", "toml", "xml", "yaml"}
 #: Why a command cannot be run by a test.
 NOT_RUN: Final = {
     "downloads a data set",
