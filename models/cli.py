@@ -10,16 +10,30 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from streamer.commandline import run
+from streamer.completion import bundles, one_of
 from streamer.errors import ConfigError
 
 # torch, scipy and onnxruntime take seconds to import: --help must not wait for them.
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Train, score and plot har-stream's models.")
+app = typer.Typer(no_args_is_help=True, help="Train, score and plot har-stream's models.")
 
 _TRAIN_EXTRA: Final = ("torch", "onnx", "matplotlib")
 
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="a recipe's name, see `har-models list`")]
-BundleName = Annotated[str, typer.Argument(metavar="BUNDLE", help="a shipped bundle's name, or a bundle's folder")]
+
+def _data_sets(incomplete: str) -> list[str]:
+    """Offered on Tab."""
+    from simulator.sources import DATA_SETS
+
+    return one_of(DATA_SETS)(incomplete)
+
+
+# Each recipe has a bundle of its name, and those are found without importing torch.
+RecipeName = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="a recipe's name, see `har-models list`", autocompletion=bundles)
+]
+BundleName = Annotated[
+    str, typer.Argument(metavar="BUNDLE", help="a shipped bundle's name, or a bundle's folder", autocompletion=bundles)
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the figures there, too")]
 
 
@@ -82,7 +96,7 @@ def crossvalidate(
 @app.command()
 def evaluate(
     bundle: BundleName,
-    dataset: Annotated[str, typer.Option(help="uci-har, hapt, wisdm-watch or fitbit")],
+    dataset: Annotated[str, typer.Option(help="uci-har, hapt, wisdm-watch or fitbit", autocompletion=_data_sets)],
     streaming: Annotated[
         bool, typer.Option("--streaming", help="score the recognizer's bouts over continuous recordings")
     ] = False,

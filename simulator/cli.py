@@ -12,12 +12,12 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from streamer.commandline import run
+from streamer.completion import bundles, one_of
 from streamer.errors import ConfigError, nearest
 
 app = typer.Typer(
     help="Replay data sets, recordings and synthetic motion over MQTT, as watches would send them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -60,6 +60,34 @@ class Summary(StrEnum):
     JSON = "json"
 
 
+def _sources(incomplete: str) -> list[str]:
+    """Offered on Tab; a recording is completed as a file."""
+    from simulator.sources import NAMES
+
+    return one_of(NAMES)(incomplete)
+
+
+def _data_sets(incomplete: str) -> list[str]:
+    from simulator.sources import DATA_SETS
+
+    return one_of(DATA_SETS)(incomplete)
+
+
+def _subjects(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offered on Tab: the people of the data set that is named before."""
+    from simulator.sources import SUBJECTS
+
+    # An option that still lacks its value keeps what stands before it from being parsed.
+    named = [ctx.params.get("source"), *ctx.args]
+    return one_of(next((SUBJECTS[name] for name in named if name in SUBJECTS), ()))(incomplete)
+
+
+def _faults(incomplete: str) -> list[str]:
+    from simulator.faults import FAULTS
+
+    return one_of(FAULTS)(incomplete)
+
+
 BrokerHost = Annotated[str, typer.Option(envvar="SIMULATOR_BROKER", help="MQTT broker's host")]
 BrokerPort = Annotated[int, typer.Option(envvar="SIMULATOR_PORT", min=1, max=65535, help="and port")]
 Username = Annotated[str | None, typer.Option(help="user name at the broker")]
@@ -83,7 +111,9 @@ def sources() -> None:
 
 
 @app.command()
-def download(source: Annotated[str, typer.Argument(help="uci-har, hapt or wisdm-watch")]) -> None:
+def download(
+    source: Annotated[str, typer.Argument(help="uci-har, hapt or wisdm-watch", autocompletion=_data_sets)],
+) -> None:
     """Fetch a data set from its publisher into HAR_DATA_DIR or the user's cache folder."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
@@ -108,7 +138,10 @@ def download(source: Annotated[str, typer.Argument(help="uci-har, hapt or wisdm-
 @app.command()
 def replay(
     source: Annotated[
-        str, typer.Argument(help="uci-har, hapt, fitbit, wisdm-watch, synthetic, or a file: CSV, Parquet, .npz")
+        str,
+        typer.Argument(
+            help="uci-har, hapt, fitbit, wisdm-watch, synthetic, or a file: CSV, Parquet, .npz", autocompletion=_sources
+        ),
     ],
     broker: BrokerHost = "localhost",
     port: BrokerPort = 1883,
@@ -118,12 +151,14 @@ def replay(
     tls_ca: TlsCa = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
-    subject: Annotated[str | None, typer.Option(help="only this person of a data set")] = None,
+    subject: Annotated[
+        str | None, typer.Option(help="only this person of a data set", autocompletion=_subjects)
+    ] = None,
     split: Annotated[Split | None, typer.Option(help="only this part of uci-har or hapt")] = None,
     devices: Annotated[
         int | None, typer.Option(min=1, help="how many watches; recordings are repeated under further names")
     ] = None,
-    speed: Annotated[str, typer.Option(help="times real time, or max")] = "1",
+    speed: Annotated[str, typer.Option(help="times real time, or max", autocompletion=one_of(["1", "max"]))] = "1",
     batch: Annotated[
         int | None,
         typer.Option(
@@ -133,7 +168,11 @@ def replay(
     payload_format: Annotated[PayloadFormat, typer.Option("--format", help="of the payload")] = PayloadFormat.JSON,
     qos: Annotated[int, typer.Option(min=0, max=1, help="MQTT quality of service")] = 1,
     start: Annotated[
-        str, typer.Option(help="keep times as recorded, or move the first reading to now or to an ISO 8601 time")
+        str,
+        typer.Option(
+            help="keep times as recorded, or move the first reading to now or to an ISO 8601 time",
+            autocompletion=one_of(["now", "recorded"]),
+        ),
     ] = "recorded",
     duration: Annotated[float | None, typer.Option(min=0, help="seconds of recorded time to replay")] = None,
     preroll: Annotated[
@@ -143,7 +182,10 @@ def replay(
     rate: Annotated[int, typer.Option(min=1, max=1000, help="readings per second of synthetic watches")] = 50,
     fault: Annotated[
         list[str] | None,
-        typer.Option(help="jitter[=SECONDS], drop[=SHARE], duplicate[=SHARE] or reorder[=SHARE]; may be repeated"),
+        typer.Option(
+            help="jitter[=SECONDS], drop[=SHARE], duplicate[=SHARE] or reorder[=SHARE]; may be repeated",
+            autocompletion=_faults,
+        ),
     ] = None,
     summary: Annotated[Summary, typer.Option(help="form of the summary on standard output")] = Summary.TEXT,
 ) -> None:
@@ -263,7 +305,7 @@ def load(
     publish: Annotated[
         Published, typer.Option(help="the service's --publish: which events to wait for")
     ] = Published.CHANGES,
-    model: Annotated[str | None, typer.Option(help="the service's --model")] = None,
+    model: Annotated[str | None, typer.Option(help="the service's --model", autocompletion=bundles)] = None,
     lateness: Annotated[float, typer.Option(min=0, max=60, help="the service's --lateness")] = 0.1,
     warmup: Annotated[
         float, typer.Option(min=0, help="seconds in the beginning whose latency does not count; watches join within 5")

@@ -23,7 +23,7 @@ from simulator.replay import Format, Pacer, Progress, replay
 from simulator.session import Broker, open_session
 from simulator.sources import Selection, Split, load
 from simulator.watches import Copy, fleet, in_time_order
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, nearest
 from streamer.imu import ImuBatch
 
 _NANOSECONDS: Final = 1_000_000_000
@@ -108,7 +108,7 @@ def parse_speed(text: str) -> float | None:
     except ValueError:
         speed = 0.0
     if not 0 < speed < float("inf"):
-        raise ConfigError(f"--speed {text}: expected a positive number or max")
+        raise ConfigError(f"--speed {text}: expected a positive number or max{nearest(text, ['max'])}")
     return speed
 
 
@@ -125,7 +125,10 @@ def parse_start(text: str, now_ns: int, preroll_s: float) -> int | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ConfigError(f"--start {text}: expected recorded, now or a time such as 2026-01-31T12:00:00Z") from None
+        meant = nearest(text, ["recorded", "now"])
+        raise ConfigError(
+            f"--start {text}: expected recorded, now or a time such as 2026-01-31T12:00:00Z{meant}"
+        ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)

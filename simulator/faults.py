@@ -12,7 +12,7 @@ from typing import Final
 import cbor2
 import numpy as np
 
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, nearest
 from streamer.imu import ImuBatch
 
 Fault = Callable[[Iterable[ImuBatch], np.random.Generator], Iterator[ImuBatch]]
@@ -66,7 +66,7 @@ def garbage(batch: ImuBatch, rng: np.random.Generator) -> bytes:
             return b'{"t_ns": "yesterday", "acc_x": [1, 2'
 
 
-_FAULTS: Final[dict[str, tuple[float, Callable[[float], Fault]]]] = {
+FAULTS: Final[dict[str, tuple[float, Callable[[float], Fault]]]] = {
     "jitter": (0.005, lambda x: lambda batches, rng: jitter(batches, rng, sigma_s=x)),
     "drop": (0.01, lambda x: lambda batches, rng: drop(batches, rng, share=x)),
     "duplicate": (0.01, lambda x: lambda batches, rng: duplicate(batches, rng, share=x)),
@@ -81,9 +81,11 @@ def parse_fault(text: str) -> Fault:
         ConfigError: no such fault, or X is out of range.
     """
     name, _, number = text.partition("=")
-    if name not in _FAULTS:
-        raise ConfigError(f"fault {name!r}: expected one of {', '.join(_FAULTS)}, each with an optional =X")
-    default, make = _FAULTS[name]
+    if name not in FAULTS:
+        raise ConfigError(
+            f"fault {name!r}: expected one of {', '.join(FAULTS)}, each with an optional =X{nearest(name, FAULTS)}"
+        )
+    default, make = FAULTS[name]
     try:
         value = float(number) if number else default
     except ValueError:

@@ -63,6 +63,7 @@ def load(source: str, root: Path, selection: Selection) -> list[Watch]:
         _refuse_subject(source, selection)
         return list(read_recordings(Path(source)))
     subjects = None if selection.subject is None else {selection.subject}
+    part: frozenset[str] = frozenset()
     if selection.split is not None:
         part = uci_har.TEST_SUBJECTS if selection.split == "test" else uci_har.SUBJECTS - uci_har.TEST_SUBJECTS
         subjects = set(part) if subjects is None else subjects & part
@@ -75,11 +76,23 @@ def load(source: str, root: Path, selection: Selection) -> list[Watch]:
     recordings = readers[source]()
     if not recordings:
         where = "" if selection.split is None else f" in the {selection.split} split"
-        raise ConfigError(f"--subject {selection.subject}: {source} has no such subject{where}; {_SUBJECTS[source]}")
+        # Of the part that was asked for, so that what is suggested is there.
+        known = SUBJECTS[source] if selection.split is None else sorted(part, key=int)
+        raise ConfigError(
+            f"--subject {selection.subject}: {source} has no such subject{where}; {_EXPECTED[source]}"
+            f"{nearest(selection.subject or '', known)}"
+        )
     return list(recordings)
 
 
-_SUBJECTS: Final = {
+#: Who took part, by data set.
+SUBJECTS: Final[dict[str, tuple[str, ...]]] = {
+    "uci-har": tuple(sorted(uci_har.SUBJECTS, key=int)),
+    "hapt": tuple(sorted(uci_har.SUBJECTS, key=int)),
+    "wisdm-watch": tuple(map(str, range(1600, 1651))),
+    "fitbit": ("1",),
+}
+_EXPECTED: Final = {
     "uci-har": f"expected 1 to 30, of which {', '.join(sorted(uci_har.TEST_SUBJECTS, key=int))} are the test split",
     "hapt": f"expected 1 to 30, of which {', '.join(sorted(uci_har.TEST_SUBJECTS, key=int))} are the test split",
     "wisdm-watch": "expected 1600 to 1650",

@@ -11,13 +11,14 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NoReturn, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import msgspec
 import typer
 
 from streamer.commandline import fail, run
-from streamer.config import DEFAULT_MODEL, EMBEDDED, Settings, load_settings
+from streamer.completion import Offer, bundles, one_of
+from streamer.config import DEFAULT_MODEL, EMBEDDED, Settings, choices, load_settings
 from streamer.errors import ConfigError, HarError
 
 # What takes long to import is imported by the commands that need it: --help must be instant.
@@ -76,7 +77,16 @@ def _run_worker(settings: Settings, worker: int) -> None:
 
 
 def _with_settings(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command an option for each setting: name, type, bounds and help stand in Settings alone."""
+    """Give a command an option for each setting: name, type, bounds and help stand in Settings alone.
+
+    The command's own options, keyword-only, come first.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    own = [
+        parameter.replace(annotation=hints[parameter.name])
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
     parameters = [
         inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
         inspect.Parameter(
@@ -85,12 +95,15 @@ def _with_settings(function: Callable[..., None]) -> Callable[..., None]:
             default=None,
             annotation=Annotated[Path | None, typer.Option(help=_CONFIG_HELP)],
         ),
+        *own,
     ]
     for field in msgspec.structs.fields(Settings):
         description, default = _description(field.type), field.default
         shown = "" if default is None or default is False else f"  [default: {_shown(default)}]"
         kind, metavar = _option_type(field.type)
-        option = typer.Option(help=f"{description}{shown}", show_default=False, metavar=metavar)
+        option = typer.Option(
+            help=f"{description}{shown}", show_default=False, metavar=metavar, autocompletion=_offer(field)
+        )
         parameters.append(
             inspect.Parameter(
                 field.name,
@@ -102,6 +115,16 @@ def _with_settings(function: Callable[..., None]) -> Callable[..., None]:
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
     function.__annotations__ = {p.name: p.annotation for p in parameters}
     return function
+
+
+def _offer(field: msgspec.structs.FieldInfo) -> Offer | None:
+    """What a shell offers for a setting's value; None for names of files, and whatever only the user knows."""
+    if field.name == "model":
+        return bundles
+    if field.name == "broker":
+        return one_of([EMBEDDED, "localhost"])
+    names = choices(field.type)
+    return one_of(names) if names else None
 
 
 def _description(annotation: Any) -> str:
@@ -139,7 +162,9 @@ def classify(
     file: Annotated[Path, typer.Argument(help="Recording as CSV, Parquet or .npz.", show_default=False)],
     model: Annotated[
         str | None,
-        typer.Option(help=f"Shipped bundle's name or a bundle's folder.  [default: {DEFAULT_MODEL}]"),
+        typer.Option(
+            help=f"Shipped bundle's name or a bundle's folder.  [default: {DEFAULT_MODEL}]", autocompletion=bundles
+        ),
     ] = None,
     output: Annotated[Literal["text", "json"], typer.Option(help="What to print.")] = "text",
     publish: Annotated[
@@ -155,6 +180,35 @@ def classify(
     chosen = load_settings({} if model is None else {"model": model}).model
     for event in classify_file(file, model=chosen, every_window=publish == "windows"):
         show(event)
+
+
+def _doctor(
+    ctx: typer.Context,
+    config: Path | None,
+    *,
+    listen: Annotated[
+        float, typer.Option(min=0.1, max=3600, help="Seconds to wait for readings.", metavar="SECONDS")
+    ] = 10.0,
+    queue: Annotated[
+        bool, typer.Option("--queue/--no-queue", help="Measure, by 1500 short messages, what the broker keeps.")
+    ] = True,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document instead of lines.")] = False,
+    **options: Any,
+) -> None:
+    """Find out why nothing comes: broker, rights, readings, model. Takes the service's options; status 1: a fault."""
+    given = {name: value for name, value in options.items() if value is not None and value != ()}
+    settings = load_settings(given, file=config)
+    from streamer.doctor.examination import examine
+    from streamer.doctor.report import Listening, print_json, print_lines
+
+    listening = Listening()
+    findings = examine(settings, listen_s=listen, queue=queue, tell=listening.tell)
+    good = print_json(settings, findings) if json else print_lines(settings, findings, listening)
+    listening.clear()
+    ctx.exit(0 if good else 1)
+
+
+app.command(name="doctor")(_with_settings(_doctor))
 
 
 class _JsonLines(logging.Formatter):

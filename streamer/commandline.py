@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 import typer
 
-from streamer.errors import ConfigError, HarError
+from streamer.errors import ConfigError, HarError, nearest
 
 _INTERRUPTED = 130
 
@@ -59,7 +60,7 @@ def _usage(error: Exception, arguments: Sequence[str]) -> str:
             reason = str(getattr(error, "message", text)).removeprefix("Value error, ").rstrip(".")
             for theirs, ours in (("Input should be a ", "expected a "), ("Input should be ", "expected a number ")):
                 reason = reason.replace(theirs, ours)
-            return f"{name} is {value!r}; {reason}"
+            return f"{name} is {value!r}; {reason}{nearest(value, _choices(reason))}"
     return text.removeprefix("Invalid value: ").rstrip(".")
 
 
@@ -72,6 +73,15 @@ def _value_of(name: str, arguments: Sequence[str]) -> str | None:
     given = [after for argument, after in itertools.pairwise(arguments) if argument == name]
     given += [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{name}=")]
     return given[-1] if given else None
+
+
+def _choices(reason: str) -> list[str]:
+    """The values of which one was expected, as far as the reason names them.
+
+    >>> _choices("'jsn' is not one of 'json', 'cbor'")
+    ['json', 'cbor']
+    """
+    return re.findall(r"'([^']*)'", reason.partition(" not one of ")[2])
 
 
 def _command(error: Exception) -> str | None:

@@ -287,8 +287,16 @@ def _checked(values: Mapping[str, Any], names: Mapping[str, Any], *, source: str
             # Lenient about text only where there is nothing but text.
             checked[name] = msgspec.convert(value, names[name].type, strict=not prefix)
         except msgspec.ValidationError:
-            raise ConfigError(f"{source}: {shown} is {value!r}; expected {expected(names[name].type)}") from None
+            meant = nearest(str(value), choices(names[name].type))
+            raise ConfigError(f"{source}: {shown} is {value!r}; expected {expected(names[name].type)}{meant}") from None
     return checked
+
+
+def choices(annotation: Any) -> tuple[str, ...]:
+    """The values that a setting takes, where it takes only some; empty where it takes any."""
+    while get_origin(annotation) is Annotated:
+        annotation = annotation.__origin__
+    return tuple(map(str, get_args(annotation))) if get_origin(annotation) is Literal else ()
 
 
 def expected(annotation: Any) -> str:

@@ -272,6 +272,7 @@ class Recognizer:
                         self._begin_anew(slot, rounds, result)
                     self._count(slot, one, rounds.newest_ns, result.counts)
                     rounds.add(slot, one)
+                    result.batches.append(one)
                 elif type(one) is Sent:
                     self._take_sent(slot, one, rounds, now_ns, result)
         self._run(rounds.take(), result)
@@ -297,6 +298,7 @@ class Recognizer:
         for batch in taken.batches:
             result.counts.readings += len(batch)
             rounds.add(slot, batch)
+            result.batches.append(batch)
 
     def _begin_anew(self, slot: int, rounds: _Rounds, result: Result) -> None:
         """Work off a watch's readings and end its segment: those to come do not go together with them."""

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from streamer.errors import PayloadError, RejectReason
+from streamer.imu import ImuBatch
 from streamer.wire.events import ActivityEvent, Reason
 from streamer.wire.payload import Message
 
@@ -50,11 +51,19 @@ class Counts:
 
 @dataclass(slots=True)
 class Result:
-    """Events in the order of their decision for each watch, counts, and the messages refused."""
+    """What became of a call's messages.
+
+    Attributes:
+        events: in the order of their decision for each watch.
+        counts: what happened besides.
+        refused: messages that can't be used, and why.
+        batches: the readings of the others, as they were decoded.
+    """
 
     events: list[ActivityEvent] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
     refused: list[tuple[Message, PayloadError]] = field(default_factory=list)
+    batches: list[ImuBatch] = field(default_factory=list, compare=False)
 
     def refuse(self, message: Message, error: PayloadError) -> None:
         """Count a refused message, and name it."""

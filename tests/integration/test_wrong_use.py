@@ -70,6 +70,7 @@ def prepare(folder: Path) -> None:
     (folder / "data").mkdir()
     (folder / "quoted.toml").write_text('port = "1883"\n')
     (folder / "colon.toml").write_text("port: 1883\n")
+    (folder / "misspelt.toml").write_text("quous = 1\n")
     (folder / "secret").write_text("hunter2\n")
     (folder / "walk.csv").write_text("t_ns,acc_x,acc_y,acc_z\n0,1,2,3\n1,1,nothing,3\n")
     authority = Authority(folder)

@@ -65,6 +65,7 @@ def test_a_wrong_use_ends_with_status_2_and_one_clear_line(tmp_path: Path, argum
     [
         (["--subject", "77"], "--subject 77: hapt has no such subject; expected 1 to 30"),
         (["--subject", "2", "--split", "train"], "--subject 2: hapt has no such subject in the train split"),
+        (["--subject", "S12"], "are the test split; did you mean 12?"),
     ],
 )
 def test_a_subject_that_is_not_there_is_named(data_dir: Path, arguments: list[str], message: str) -> None:
