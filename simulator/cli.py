@@ -82,6 +82,12 @@ def _subjects(ctx: typer.Context, incomplete: str) -> list[str]:
     return one_of(next((SUBJECTS[name] for name in named if name in SUBJECTS), ()))(incomplete)
 
 
+def _labels(incomplete: str) -> list[str]:
+    from streamer.activities import ACTIVITIES
+
+    return one_of(ACTIVITIES)(incomplete)
+
+
 def _faults(incomplete: str) -> list[str]:
     from simulator.faults import FAULTS
 
@@ -230,7 +236,9 @@ def replay(
 @app.command()
 def record(
     out: Annotated[Path, typer.Option(help="file to write: .jsonl, .csv or .parquet", show_default=False)],
-    label: Annotated[str | None, typer.Option(help="what the wearers do, such as walking; written with it")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="what the wearers do, such as walking; written with it", autocompletion=_labels)
+    ] = None,
     device: Annotated[list[str] | None, typer.Option(help="only this watch; may be repeated")] = None,
     duration: Annotated[
         float | None, typer.Option(min=0.1, help="seconds after which to end; without it, Ctrl-C does")

@@ -46,6 +46,7 @@ OFFERED: Final = {
     "simulator replay hapt --subject 2": ["2", *(str(n) for n in range(20, 30))],
     "simulator replay synthetic --fault dr": ["drop"],
     "simulator download wi": ["wisdm-watch"],
+    "simulator record --label run": ["running"],
     "simulator load --model fit": ["fitbit-cnn"],
     "har-models train wi": ["wisdm-watch-cnn"],
     "har-models evaluate uci-har-cnn --dataset h": ["hapt"],
