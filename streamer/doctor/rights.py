@@ -17,11 +17,10 @@ from streamer.doctor.ear import Ear
 from streamer.doctor.entry import client_ids
 from streamer.doctor.finding import Finding, failed, ok, warning
 from streamer.doctor.probe import REFUSED, Probe
+from streamer.home_assistant import config_topic, object_id
 from streamer.wire import topics
 
 _BACK_S: Final = 2.0
-#: The service goes on without these where a broker refuses them: few senders use them.
-_DISPENSABLE: Final = frozenset(topics.DEFAULT_FILTERS[1:])
 
 
 @dataclass(slots=True)
@@ -86,7 +85,9 @@ def subscribe(settings: Settings, probe: Probe, ear: Ear) -> Subscriptions:
 def judge_subscriptions(settings: Settings, result: Subscriptions, ear: Ear, *, mqtt_5: bool) -> Finding:
     """What to tell of the subscriptions, once it is known whether readings of others arrive."""
     user = settings.username or "this client"
-    refused = {filter_: code for filter_, code in result.refused.items() if filter_ not in _DISPENSABLE}
+    # The service goes on without these where a broker refuses them: few senders use them.
+    optional = topics.DEFAULT_FILTERS[1:] if settings.topic == topics.DEFAULT_FILTERS else ()
+    refused = {filter_: code for filter_, code in result.refused.items() if filter_ not in optional}
     if refused:
         filter_, code = next(iter(refused.items()))
         return failed(
@@ -128,7 +129,10 @@ def check_publish(settings: Settings, probe: Probe, ear: Ear) -> Finding:
     """
     device = f"doctor-{ear.token}"
     kinds = ["activity", "event", *(["window"] if settings.publish == "windows" else [])]
+    kinds += ["health"] if settings.home_assistant else []
     wanted = [topics.output(device, kind) for kind in kinds]
+    if settings.home_assistant:
+        wanted.append(config_topic(settings.home_assistant_prefix, device))
     own = [f"{topics.synced(name)}" for name in client_ids(settings)]
     user = settings.username or "this client"
     refused: list[str] = []
@@ -136,10 +140,10 @@ def check_publish(settings: Settings, probe: Probe, ear: Ear) -> Finding:
     for topic in wanted:
         # An empty retained message leaves nothing behind, and says nothing to whoever reads along.
         subscribed = probe.subscribe(topic, 1) < REFUSED
-        if probe.publish(topic, b"", retain=topic.endswith("/activity")) >= REFUSED:
-            refused.append(topic.replace(device, "+"))
+        if probe.publish(topic, b"", retain=not topic.endswith(("/event", "/window"))) >= REFUSED:
+            refused.append(_general(topic, device))
         elif not probe.mqtt_5 and not (subscribed and probe.wait(lambda: topic in ear.own, _BACK_S)):  # noqa: B023 # called at once
-            silent.append(topic.replace(device, "+"))
+            silent.append(_general(topic, device))
     # Nobody waits for this answer; it is the one topic of a service's own that may be written without lying.
     refused += [topic for topic in own if probe.publish(topic, f"doctor-{ear.token}".encode()) >= REFUSED]
     if refused:
@@ -156,7 +160,7 @@ def check_publish(settings: Settings, probe: Probe, ear: Ear) -> Finding:
             f"make sure that {user} may write it (Mosquitto: `topic write {silent[0]}`)",
         )
     proof = "the broker says so" if probe.mqtt_5 else "it came back"
-    return ok("publish", f"{_listed([topic.replace(device, '+') for topic in wanted])}: allowed ({proof})")
+    return ok("publish", f"{_listed([_general(topic, device) for topic in wanted])}: allowed ({proof})")
 
 
 def _topic_within(filter_: str, token: str) -> str | None:
@@ -165,6 +169,11 @@ def _topic_within(filter_: str, token: str) -> str | None:
     if filter_.startswith("$") or [level for level in levels if level in {"+", "#"}] != ["+"] or levels[-2:-1] != ["+"]:
         return None
     return filter_.replace("+", f"doctor-{token}")
+
+
+def _general(topic: str, device: str) -> str:
+    """A topic of the doctor's device, as an access list would name those of all devices."""
+    return topic.replace(object_id(device), "+").replace(device, "+")
 
 
 def _listed(names: Sequence[str]) -> str:
