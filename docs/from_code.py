@@ -16,11 +16,9 @@ from typer.main import get_command
 
 from streamer.activities import ACTIVITIES
 from streamer.bundle import Manifest, Smoothing, load_bundle, shipped_bundles
-from streamer.config import ENVIRONMENT_PREFIX, Settings, expected
-from streamer.errors import RejectReason
+from streamer.config import Settings, expected
 from streamer.metrics import Metrics
 from streamer.preprocessing.spec import LowPass, PreprocessingSpec
-from streamer.wire.events import Reason
 
 #: Programs and where their command lines are.
 PROGRAMS: Final = {"har-stream": "streamer.cli", "simulator": "simulator.cli", "har-models": "models.cli"}
@@ -337,13 +335,6 @@ def listed(names: Iterable[object]) -> str:
 
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "settings": settings,
-    "environment": lambda: table(
-        ("setting", "command line", "environment"),
-        (
-            (code(name), code(f"--{name.replace('_', '-')}"), code(f"{ENVIRONMENT_PREFIX}{name.upper()}"))
-            for name in Settings.__struct_fields__
-        ),
-    ),
     **{program: lambda program=program: command_line(program) for program in PROGRAMS},  # type: ignore[misc]
     "metrics": metrics,
     "topics": topics,
@@ -354,6 +345,4 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "bundles": shipped,
     "delays": delays,
     "activities": lambda: listed(ACTIVITIES),
-    "reject reasons": lambda: listed(RejectReason),
-    "event reasons": lambda: listed(get_args(Reason)),
 }
