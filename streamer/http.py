@@ -4,8 +4,9 @@ GET /metrics   Prometheus text or OpenMetrics, as the client prefers
 GET /healthz   200 while the event loop turns
 GET /readyz    200 {"ready": true} when messages are being recognized, else 503 {"ready": false, "reason": "..."}
 
-Nothing here changes anything, and nothing here is secret: there is no token to ask for. Connections are bounded in
-number and in age, so that whoever opens many and says nothing takes no descriptors from the broker's.
+None of these changes anything or is secret, so no token is asked for; POST /ingest/<device> wants one, see
+`streamer.ingest`. Connections are bounded in number and in age, so that whoever opens many and says nothing takes no
+descriptors from the broker's.
 """
 
 from __future__ import annotations
