@@ -48,6 +48,7 @@ def _run(ctx: typer.Context, config: Path | None, **options: Any) -> None:
 
     # What can be told at once is told before the model is loaded.
     settings.password()
+    settings.ingest_token()
     if settings.broker == EMBEDDED:
         settings.embedded_account()
     tls_context(tls=settings.tls, ca=settings.tls_ca, certificate=settings.tls_cert, key=settings.tls_key)

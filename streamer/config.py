@@ -30,6 +30,11 @@ CONFIG_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}CONFIG"
 #: Holds the broker's password, for whom a file is in the way. It is no setting: an option would show in the process
 #: list, and a settings file is no place for a secret.
 PASSWORD_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}PASSWORD"
+#: Likewise the token of those who push readings over HTTP.
+INGEST_TOKEN_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}INGEST_TOKEN"
+_SHORTEST_TOKEN: Final = 16
+
+_NO_SETTINGS: Final = frozenset({CONFIG_VARIABLE, PASSWORD_VARIABLE, INGEST_TOKEN_VARIABLE})
 
 _LOOPBACK: Final = "127.0.0.1"
 _HIGHEST_PORT: Final = 65535
@@ -86,6 +91,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     model: Annotated[Text, Meta(description="Shipped bundle's name or a bundle's folder.")] = DEFAULT_MODEL
     http_host: Annotated[Text, Meta(description="Address for /metrics, /healthz and /readyz.")] = "127.0.0.1"
     http_port: Annotated[Port, Meta(description="Port for them; 0 takes any free one.")] = 9464
+    ingest_token_file: Annotated[
+        Text | None,
+        Meta(description="File whose first line lets senders push readings over HTTP. [default: nobody may]"),
+    ] = None
     publish: Annotated[
         Literal["changes", "windows"], Meta(description="Publish changes of activity, or every window too.")
     ] = "changes"
@@ -239,12 +248,36 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             return in_environment if self.username is not None else None
         if in_environment:
             raise ConfigError(f"password_file and {PASSWORD_VARIABLE} are both set; expected one of them")
-        try:
-            return Path(self.password_file).read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
-        except OSError as error:
-            raise ConfigError(f"password_file {self.password_file}: cannot be read ({error.strerror})") from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"password_file {self.password_file}: is no UTF-8 text") from error
+        return _first_line("password_file", self.password_file)
+
+    def ingest_token(self, environment: Mapping[str, str] = os.environ) -> str | None:
+        """What lets senders push readings over HTTP, read now: the file's first line, or HAR_STREAM_INGEST_TOKEN.
+
+        Raises:
+            ConfigError: the file can't be read, both are there, the token is short, or several workers would have it.
+        """
+        token, source = environment.get(INGEST_TOKEN_VARIABLE), INGEST_TOKEN_VARIABLE
+        if self.ingest_token_file is not None:
+            if token:
+                raise ConfigError(f"ingest_token_file and {INGEST_TOKEN_VARIABLE} are both set; expected one of them")
+            source = f"ingest_token_file {self.ingest_token_file}"
+            token = _first_line("ingest_token_file", self.ingest_token_file)
+        elif not token:
+            return None
+        if len(token) < _SHORTEST_TOKEN or not token.isprintable() or " " in token:
+            raise ConfigError(f"{source}: expected a token of at least {_SHORTEST_TOKEN} characters, without spaces")
+        if self.workers > 1:
+            raise ConfigError(f"{source}: {self.workers} workers have an HTTP port each; expected workers 1 with it")
+        return token
+
+
+def _first_line(setting: str, file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+    except OSError as error:
+        raise ConfigError(f"{setting} {file}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{setting} {file}: is no UTF-8 text") from error
 
 
 def load_settings(
@@ -268,7 +301,7 @@ def load_settings(
         merged |= _checked(_read_toml(file), names, source=str(file))
     from_environment: dict[str, Any] = {}
     for key, value in environment.items():
-        if key.startswith(ENVIRONMENT_PREFIX) and key not in {CONFIG_VARIABLE, PASSWORD_VARIABLE}:
+        if key.startswith(ENVIRONMENT_PREFIX) and key not in _NO_SETTINGS:
             name = key.removeprefix(ENVIRONMENT_PREFIX).lower()
             from_environment[name] = value.split(",") if name == "topic" else value
     merged |= _checked(from_environment, names, source="environment", prefix=ENVIRONMENT_PREFIX)

@@ -12,7 +12,7 @@ descriptors from the broker's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Final
@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from streamer.errors import ConfigError
+from streamer.wire.payload import MAX_BYTES
 
 #: Requests still running when the service stops; none of ours takes long.
 _SHUTDOWN_S: Final = 1.0
@@ -39,6 +40,7 @@ async def http_server(
     host: str = "127.0.0.1",
     port: int = 9464,
     connection_s: float = _CONNECTION_S,
+    routes: Sequence[web.AbstractRouteDef] = (),
 ) -> AsyncIterator[int]:
     """Serves /metrics, /healthz and /readyz in the current event loop for as long as the context lasts.
 
@@ -48,6 +50,7 @@ async def http_server(
         host: address to listen on.
         port: TCP port; 0 for any free one.
         connection_s: how long a connection stays open.
+        routes: what else is served.
 
     Yields:
         The port that clients connect to.
@@ -69,8 +72,8 @@ async def http_server(
             return web.json_response({"ready": True})
         return web.json_response({"ready": False, "reason": reason}, status=HTTPStatus.SERVICE_UNAVAILABLE)
 
-    app = web.Application()
-    app.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)])
+    app = web.Application(client_max_size=MAX_BYTES)
+    app.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz), *routes])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()
     loop = asyncio.get_running_loop()

@@ -1,20 +1,21 @@
 """Readings pushed over HTTP, for senders that speak no MQTT: POST /ingest/<device> with a token.
 
-202 queued; 400 unusable, with the reason; 401 no token, or a wrong one; 404 switched off, or no such path; 413 too large;
-429 too many of a device; 503 no room, or stopping. All with one line of JSON.
+202 queued; 400 unusable, with the reason; 401 no token, or a wrong one; 404 switched off, or no such path; 413 too
+large; 429 too many of a device; 503 no room, or stopping. All with one line of JSON.
 
-The body is what a message on har/v1/<device>/imu would be, and is queued as one. A connection is closed behind its answer:
-there are few, and phones would keep them. Only who holds the token has anything read, and it is compared in constant time.
+The body is what a message on har/v1/<device>/imu would be, and is queued as one. A connection is closed behind its
+answer: there are few, and phones would keep them. Only who holds the token has anything read, and it is compared in
+constant time.
 """
 
 from __future__ import annotations
 
 import hmac
-import logging
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Final
 
@@ -24,8 +25,6 @@ from streamer.errors import PayloadError
 from streamer.wire import topics
 from streamer.wire.payload import MAX_BYTES, Message, read
 
-logger = logging.getLogger(__name__)
-
 PATH: Final = "/ingest/{device:.*}"
 #: Messages of one device per second, in the long run and at once.
 _RATE: Final = 20.0
@@ -34,6 +33,10 @@ _BURST: Final = 40.0
 _MOST_DEVICES: Final = 4096
 #: What clients call a body of which they know nothing.
 _UNKNOWN: Final = frozenset({"", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded"})
+
+
+class _RefusedError(Exception):
+    """A status and the reason for it."""
 
 
 class Ingest:
@@ -69,7 +72,11 @@ class Ingest:
 
     async def answer(self, request: web.Request) -> web.Response:
         """Answer a POST to PATH."""
-        status, error = await self._take(request)
+        status, error = HTTPStatus.ACCEPTED, None
+        try:
+            await self._take(request)
+        except _RefusedError as refused:
+            status, error = refused.args
         self._count(status)
         response = web.json_response({"error": error} if error else {"queued": True}, status=status)
         if status == HTTPStatus.UNAUTHORIZED:
@@ -77,37 +84,34 @@ class Ingest:
         response.force_close()
         return response
 
-    async def _take(self, request: web.Request) -> tuple[HTTPStatus, str | None]:
-        """What becomes of a request, and why nothing does."""
+    async def _take(self, request: web.Request) -> None:
+        """Queue what a request brings.
+
+        Raises:
+            _RefusedError: it is not to be.
+        """
         if self._token is None:
-            return HTTPStatus.NOT_FOUND, "nobody may push readings here; expected the setting ingest_token_file"
+            raise _RefusedError(HTTPStatus.NOT_FOUND, "no readings are taken here; expected ingest_token_file")
         if not is_token(request.headers.get("Authorization", ""), self._token):
-            return HTTPStatus.UNAUTHORIZED, "expected the token, as Authorization: Bearer TOKEN"
+            raise _RefusedError(HTTPStatus.UNAUTHORIZED, "expected the token, as Authorization: Bearer TOKEN")
         device = request.match_info["device"]
-        if "/" in device:
-            return HTTPStatus.NOT_FOUND, "expected /ingest/NAME"
+        if not device or "/" in device:
+            raise _RefusedError(HTTPStatus.NOT_FOUND, "expected /ingest/NAME")
         try:
             topic = topics.imu(topics.checked_name(device))
         except PayloadError as error:
-            return HTTPStatus.BAD_REQUEST, f"{error.reason}: {error}"
+            raise _unusable(error) from None
         if not self._has_allowance(device):
-            return HTTPStatus.TOO_MANY_REQUESTS, f"expected {_RATE:.0f} messages of a device per second at most"
-        too_large = f"expected at most {MAX_BYTES} bytes"
-        if (request.content_length or 0) > MAX_BYTES:
-            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, too_large
-        try:
-            body = await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, too_large
+            raise _RefusedError(HTTPStatus.TOO_MANY_REQUESTS, f"expected at most {_RATE:.0f} messages per second")
+        body = await _body(request)
         message = Message(topic, body, _content_type(request, body))
         try:
             read(message)
         except PayloadError as error:
             self._refuse(message, error)
-            return HTTPStatus.BAD_REQUEST, f"{error.reason}: {error}"
+            raise _unusable(error) from None
         if not self._push(message):
-            return HTTPStatus.SERVICE_UNAVAILABLE, "too much is waiting, or the service is stopping; try again"
-        return HTTPStatus.ACCEPTED, None
+            raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "too much is waiting, or the service stops; try again")
 
     def _has_allowance(self, device: str) -> bool:
         now_s = self._now_s()
@@ -138,8 +142,19 @@ def is_token(authorization: str, token: str) -> bool:
     return hmac.compare_digest(found.encode("utf-8", "surrogateescape"), token.encode())
 
 
+async def _body(request: web.Request) -> bytes:
+    if (request.content_length or 0) <= MAX_BYTES:
+        with suppress(web.HTTPRequestEntityTooLarge):
+            return await request.read()
+    raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected at most {MAX_BYTES} bytes")
+
+
+def _unusable(error: PayloadError) -> _RefusedError:
+    return _RefusedError(HTTPStatus.BAD_REQUEST, f"{error.reason}: {error}")
+
+
 def _content_type(request: web.Request, body: bytes) -> str | None:
     """The content type, None where it says nothing: curl calls everything a form."""
     media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    is_form = media_type == "application/x-www-form-urlencoded" and not body.lstrip()[:1] in {b"{", b"["}
+    is_form = media_type == "application/x-www-form-urlencoded" and body.lstrip()[:1] not in {b"{", b"["}
     return request.headers["Content-Type"] if media_type not in _UNKNOWN or is_form else None

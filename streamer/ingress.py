@@ -77,11 +77,13 @@ class Ingress:
     def __iter__(self) -> Iterator[Arrival]:
         return iter(self._waiting)
 
+    def has_room(self, size: int) -> bool:
+        """Whether a message of so many bytes would push none out."""
+        return self.waiting_bytes + size <= self._limit_bytes and len(self._waiting) < self._limit_messages
+
     def put(self, arrival: Arrival) -> bool:
         """Add a message; never blocks. False: it is left with the broker, for want of room."""
-        while self._waiting and (
-            self.waiting_bytes + arrival.size > self._limit_bytes or len(self._waiting) >= self._limit_messages
-        ):
+        while self._waiting and not self.has_room(arrival.size):
             if not self._drop_one():
                 if arrival.qos:
                     return False

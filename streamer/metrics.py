@@ -80,7 +80,10 @@ class Metrics:
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
 
-        self.messages = Counter("har_messages", "Messages received", registry=registry)
+        self.messages, self.pushes = (
+            Counter("har_messages", "Messages received", registry=registry),
+            Counter("har_pushes", "Messages pushed over HTTP, by answer", ["status"], registry=registry),
+        )
         self.message_bytes = Counter("har_message_bytes", "Payload bytes received", registry=registry)
         self.readings = Counter("har_readings", "Readings in accepted messages", registry=registry)
         rejects = Counter("har_rejects", "Messages refused, by reason", ["reason"], registry=registry)

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from streamer import clock
 from streamer.delivery import Delivery
 from streamer.errors import PayloadError, RejectReason
 from streamer.ingress import Arrival, Ingress
@@ -83,6 +84,12 @@ class Reception:
         if (self._delivery.keeps or not arrival.is_done) and not self._ingress.put(arrival):
             self._leave()
 
+    def push(self, message: Message) -> bool:
+        """Queue a message that came over HTTP, if there is room: its sender can try again, so it displaces nothing."""
+        if self._closed or not self._ingress.has_room(len(message.payload)):
+            return False
+        return self._ingress.put(Arrival(message, clock.now_ns(), qos=0))
+
     def reopen(self) -> None:
         """A session has ended; the next one brings first what was left."""
         self.left = 0
@@ -122,10 +129,14 @@ class Reception:
     def _refuse_size(self, arrival: Arrival) -> None:
         message, size = arrival.message, len(arrival.message.payload)
         error = PayloadError(RejectReason.OVERSIZE, f"{message.topic:.100}: {size} bytes; expected at most {MAX_BYTES}")
+        self.refuse(message, error, arrival.arrived_ns)
+
+    def refuse(self, message: Message, error: PayloadError, arrived_ns: int) -> None:
+        """Count and keep a message that is not to be queued."""
         self._metrics.messages.inc()
-        self._metrics.message_bytes.inc(size)
-        self._metrics.rejects[RejectReason.OVERSIZE].inc()
-        self._refusals.note([(message, error)], arrival.arrived_ns)
+        self._metrics.message_bytes.inc(len(message.payload))
+        self._metrics.rejects[error.reason].inc()
+        self._refusals.note([(message, error)], arrived_ns)
 
 
 def _done(arrival: Arrival) -> Arrival:

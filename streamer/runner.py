@@ -11,6 +11,9 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
+from aiohttp import web
+
+from streamer import ingest
 from streamer.addresses import is_loopback, own_addresses, way_to
 from streamer.announcer import Announcer
 from streamer.bundle import find_bundle, load_bundle
@@ -105,10 +108,19 @@ async def _run(
             embedded=embedded,
             worker=worker,
         )
+        token = settings.ingest_token()
         http_port = await stack.enter_async_context(
-            http_server(metrics.registry, service.unready, host=settings.http_host, port=settings.http_port)
+            http_server(
+                metrics.registry,
+                service.unready,
+                host=settings.http_host,
+                port=settings.http_port,
+                routes=[web.post(ingest.PATH, service.ingest(token).answer)],
+            )
         )
         logger.info("metrics at http://%s:%d/metrics", settings.http_host, http_port)
+        if token is not None:
+            logger.info("readings by POST to http://%s:%d/ingest/NAME", settings.http_host, http_port)
         if settings.duration is not None:
             loop.call_later(settings.duration, stop.set)
         if settings.demo:

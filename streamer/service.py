@@ -25,6 +25,7 @@ from streamer.delivery import AtMostOnce, Delivery
 from streamer.durability.exactly_once import ExactlyOnce
 from streamer.durability.store import StateStore
 from streamer.errors import HarError
+from streamer.ingest import Ingest
 from streamer.ingress import Arrival, Ingress
 from streamer.metrics import Metrics, StageClock
 from streamer.mqtt.connection import Outgoing, RefusedError, SessionError
@@ -146,6 +147,16 @@ class Service:
     def unready(self) -> str | None:
         """Why messages are not being recognized, None when they are."""
         return self._unready
+
+    def ingest(self, token: str | None) -> Ingest:
+        """What answers pushes of readings over HTTP, by whoever knows the token; nobody's where that is None."""
+        return Ingest(
+            token,
+            push=self._reception.push,
+            refuse=lambda message, error: self._reception.refuse(message, error, clock.now_ns()),
+            count=lambda status: self._metrics.pushes.labels(status).inc(),
+            now_s=time.monotonic,
+        )
 
     async def run(self, stop: asyncio.Event, *, host: str, port: int) -> None:
         """Serve until `stop` is set; then work off what has arrived, and end every bout or keep it for the next start.

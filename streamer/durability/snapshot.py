@@ -24,7 +24,7 @@ from streamer.watches import Liveness
 
 logger = logging.getLogger(__name__)
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 _MAGIC: Final = b"har-stream snapshot\n"
 _PREFIX: Final = struct.Struct("<II")
 _PATTERN: Final = "snapshot-*.bin"

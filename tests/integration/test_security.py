@@ -20,6 +20,7 @@ import aiomqtt
 import pytest
 
 from streamer.mqtt.connection import Connect, Connection, Link, Outgoing, RefusedError
+from streamer.wire.topics import DEFAULT_FILTERS
 from tests.certificates import DAY, Authority, Certificate
 from tests.conftest import missing
 from tests.deployed import V5, V311, Deployed
@@ -262,6 +263,19 @@ async def test_a_watch_publishes_readings_under_its_own_name_and_nothing_else(
             await service.publish("har/v1/watch-1/event", b"walking", qos=1)
             for client in (reader, hub):
                 assert await next_message(client) == ("har/v1/watch-1/event", b"walking")
+
+
+async def test_nobody_writes_the_topic_where_payloads_name_the_watch(deployed: Deployed) -> None:
+    async with deployed.client("har-stream") as service:
+        for topic in DEFAULT_FILTERS:
+            await service.subscribe(topic, qos=1)
+        for account in ("watch-1", "reader", "simulator", "home-assistant"):
+            async with deployed.client(account) as forger:
+                await forger.publish("sensor-logger", b"I am watch-2", qos=1)
+                await forger.publish("har/v1/watch-2/imu/acc_x", b"0.1", qos=1)
+        async with deployed.client("watch-1") as watch:
+            await watch.publish("har/v1/watch-1/imu/acc_x", b"0.1", qos=1)
+        assert await next_message(service) == ("har/v1/watch-1/imu/acc_x", b"0.1")
 
 
 @pytest.mark.parametrize("account", ["reader", "simulator", "home-assistant"])

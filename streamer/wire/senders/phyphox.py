@@ -131,8 +131,7 @@ def streams_of(columns: Mapping[str, _Float64], begun: Sequence[tuple[float, flo
             raise PayloadError(RejectReason.SHAPE, f"phyphox: {kind}: {lengths}; expected equal numbers")
         rows = np.stack([t, x, y, z], axis=1)
         rows = rows[np.isfinite(rows).all(axis=1)]
-        t_ns = [seconds("phyphox", at_s) for at_s in _since_1970(rows[:, 0], begun).tolist()]
-        found.append(stream(sensor, t_ns, rows[:, 1:]))
+        found.append(stream(sensor, _since_1970(rows[:, 0], begun), rows[:, 1:]))
     return tuple(one for one in found if len(one))
 
 
@@ -145,14 +144,14 @@ def _column(name: str) -> str | None:
     return axis if kind is None else f"{kind}_{axis}"
 
 
-def _since_1970(t: _Float64, begun: Sequence[tuple[float, float]]) -> _Float64:
+def _since_1970(t: _Float64, begun: Sequence[tuple[float, float]]) -> list[int]:
     if not begun:
-        return t
-    # To 0.1 us: what is left of a double's digits behind today's seconds.
+        return [seconds("phyphox", at_s) for at_s in t.tolist()]
     starts = np.array(begun, np.float64)
     latest = np.clip(np.searchsorted(starts[:, 0], t, side="right") - 1, 0, None)
-    since: _Float64 = t - starts[latest, 0] + starts[latest, 1]
-    return since
+    # Added as nanoseconds: a double has no room for them behind today's seconds.
+    since = [seconds("phyphox", at_s) for at_s in (t - starts[latest, 0]).tolist()]
+    return [ns + seconds("phyphox", at_s) for ns, at_s in zip(since, starts[latest, 1].tolist(), strict=True)]
 
 
 def _array(value: float | list[float | None] | None) -> _Float64:

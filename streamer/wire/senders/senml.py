@@ -36,7 +36,7 @@ FORMAT: Final = "SenML"
 #: Labels by their number in CBOR.
 _LABELS: Final = {-1: "bver", -2: "bn", -3: "bt", -4: "bu", -5: "bv", 0: "n", 1: "u", 2: "v", 6: "t"}
 _VERSION: Final = 10
-_RELATIVE: Final = 2.0**28
+_RELATIVE_NS: Final = 2**28 * 1_000_000_000
 _PARTS: Final = re.compile(r"[:/;.]+")
 _UNITS: Final[dict[tuple[Kind, str | None], SensorId]] = {
     ("total", "m/s2"): SensorId.SENML,
@@ -121,12 +121,13 @@ def _decode(
         named = named or name
         kind, axis = place
         unit = record.get("u", base["bu"])
-        at_s = _number(base["bt"], "bt") + _number(record.get("t", 0.0), "t")
-        if at_s < _RELATIVE:
+        # Added as nanoseconds: a double has no room for them behind today's seconds.
+        at_ns = sum(seconds("SenML", _number(time, "t")) for time in (base["bt"], record.get("t", 0.0)))
+        if at_ns < _RELATIVE_NS:
             raise PayloadError(RejectReason.TIME_RANGE, f"SenML: {name!r:.60}: expected a time since 1970")
         value = _number(base["bv"], "bv") + _number(record["v"], "v")
         axes = found.setdefault((kind, None if unit is None else _text(unit, "u")), {})
-        axes.setdefault(seconds("SenML", at_s), [None, None, None])["xyz".index(axis)] = value
+        axes.setdefault(at_ns, [None, None, None])["xyz".index(axis)] = value
     if records and not found:
         raise PayloadError(
             RejectReason.SENSORS, "SenML: no motion; expected names that end with such as acc_x or gyro:z"

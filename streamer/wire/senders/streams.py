@@ -220,7 +220,9 @@ def seconds(name: str, at_s: float) -> int:
     # NaN fails any comparison.
     if not abs(at_s) * 1e9 < MAX_T_NS:
         raise PayloadError(RejectReason.TIME_RANGE, f"{name}: expected times from 1970 to 2116")
-    return round(at_s * 1e9)
+    # Apart, for a double has no room for both.
+    whole = int(at_s)
+    return whole * 1_000_000_000 + round((at_s - whole) * 1e9)
 
 
 def unit_of(gravity: Float64) -> Unit | None:
