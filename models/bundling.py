@@ -123,6 +123,7 @@ def finish_bundle(
     seed: int,
     crossvalidation: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> ModelBundle:
     """Train a recipe to the end: calibrate, fit on all training groups, write bundle and card.
 
@@ -132,6 +133,7 @@ def finish_bundle(
         seed: of weights, order and augmentation.
         crossvalidation: JSON of `har-models crossvalidate` for the card and for reports.
         say: takes lines of progress.
+        on_epoch: takes the epochs of both fits.
 
     Raises:
         ConfigError: the data set or the JSON can't be read.
@@ -140,10 +142,10 @@ def finish_bundle(
     figures = _read_crossvalidation(recipe, crossvalidation)
     sittings = training_sittings(recipe)
     say(f"{recipe.name}: {len(sittings)} recordings; fitting without some groups, to calibrate on them")
-    calibration = calibrate(recipe, sittings, seed=seed, on_epoch=lambda epoch: say(f"  {epoch.line()}"))
+    calibration = calibrate(recipe, sittings, seed=seed, on_epoch=on_epoch)
     say(f"temperature {calibration.temperature:.3f}, {calibration.smoothing}; fitting on all training groups")
     train = training_windows(recipe, sittings, seed=seed)
-    network, _ = fit(recipe, train, seed=seed, on_epoch=lambda epoch: say(f"  {epoch.line()}"))
+    network, _ = fit(recipe, train, seed=seed, on_epoch=on_epoch)
     extra = {} if figures is None else {"crossvalidation": msgspec.json.encode(figures).decode()}
     bundle = make_bundle(recipe, network, calibration, folder, seed=seed, training=extra)
     say("scoring")

@@ -67,10 +67,14 @@ def train(
     """Train a recipe's model and write its bundle."""
     _require_train_extra()
     from models.bundling import finish_bundle
+    from models.progress import told
     from models.recipes import find_recipe
 
     chosen = find_recipe(recipe)
-    bundle = finish_bundle(chosen, out or Path(recipe), seed=seed, crossvalidation=figures, say=_say)
+    with told(_say) as (say, on_epoch):
+        bundle = finish_bundle(
+            chosen, out or Path(recipe), seed=seed, crossvalidation=figures, say=say, on_epoch=on_epoch
+        )
     _say(f"wrote {out or Path(recipe)}: bundle {bundle.manifest.name}, digest {bundle.digest}")
 
 
@@ -86,9 +90,11 @@ def crossvalidate(
     """Score a recipe on people (or blocks of time) that each fitted model did not see."""
     _require_train_extra()
     from models.crossvalidation import crossvalidate as run
+    from models.progress import told
     from models.recipes import find_recipe
 
-    result = run(find_recipe(recipe), folds=folds, seeds=seeds, say=_say)
+    with told(_say) as (say, on_epoch):
+        result = run(find_recipe(recipe), folds=folds, seeds=seeds, say=say, on_epoch=on_epoch)
     print(result.text())
     _write(json_file, result.json())
 

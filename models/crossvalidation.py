@@ -79,7 +79,12 @@ class CrossValidation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def crossvalidate(
-    recipe: Recipe, *, folds: int | None = None, seeds: int = 1, say: Callable[[str], None] = lambda _: None
+    recipe: Recipe,
+    *,
+    folds: int | None = None,
+    seeds: int = 1,
+    say: Callable[[str], None] = lambda _: None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> CrossValidation:
     """Fit and score a recipe for every fold and seed.
 
@@ -89,6 +94,7 @@ def crossvalidate(
             None: 0 where there is an official split, else the recipe's number.
         seeds: repeats, with seeds 0, 1, ...
         say: takes lines of progress.
+        on_epoch: takes the epochs of each fit.
 
     Raises:
         ConfigError: 0 folds without an official split, or more folds than groups.
@@ -110,7 +116,7 @@ def crossvalidate(
         for fold, (train, held_out) in enumerate(_splits(recipe, pool, plain, folds, seed)):
             say(f"seed {seed} fold {fold}: {len(train)} training windows, {len(held_out)} held out")
             # The official test split is read once, after the last epoch.
-            probabilities = _fitted(recipe, train, held_out, seed=seed, watched=folds > 0, say=say)
+            probabilities = _fitted(recipe, train, held_out, seed=seed, watched=folds > 0, on_epoch=on_epoch)
             figures = score(probabilities, held_out, recipe.labels)
             runs.append(
                 Run(
@@ -126,7 +132,7 @@ def crossvalidate(
             parts.append(held_out)
             answers.append(probabilities)
         by_seed.append(score(np.concatenate(answers), joined(parts), recipe.labels))
-    leaky = _leaky(recipe, say) if recipe.dataset == "fitbit" else None
+    leaky = _leaky(recipe, say, on_epoch) if recipe.dataset == "fitbit" else None
     groups = (
         "blocks of time" if recipe.dataset == "fitbit" else "training subjects" if recipe.official_split else "subjects"
     )
@@ -163,18 +169,14 @@ def _fitted(
     *,
     seed: int,
     watched: bool,
-    say: Callable[[str], None],
+    on_epoch: Callable[[Epoch], None],
 ) -> NDArray[np.float32]:
     """Probabilities of held-out windows; `watched` scores them after every epoch, too."""
-
-    def show(epoch: Epoch) -> None:
-        say(f"  {epoch.line()}")
-
-    network, _ = fit(recipe, train, held_out if watched else None, seed=seed, on_epoch=show)
+    network, _ = fit(recipe, train, held_out if watched else None, seed=seed, on_epoch=on_epoch)
     return softmax(logits(network, held_out.samples))
 
 
-def _leaky(recipe: Recipe, say: Callable[[str], None]) -> dict[str, float]:
+def _leaky(recipe: Recipe, say: Callable[[str], None], on_epoch: Callable[[Epoch], None]) -> dict[str, float]:
     """The published random protocol: windows of the whole recordings, dealt at random."""
     sittings = [Sitting("1", recording) for recording in recordings_of(recipe.dataset)]
     windows = labelled_windows(sittings, recipe.spec, recipe.labels, hop_len=recipe.spec.hop_len // 4)
@@ -185,5 +187,5 @@ def _leaky(recipe: Recipe, say: Callable[[str], None]) -> dict[str, float]:
     # As many steps as the recipe takes otherwise.
     epochs = round(recipe.schedule.epochs * recipe.schedule.windows_per_epoch / cut)
     recipe = replace(recipe, schedule=replace(recipe.schedule, epochs=epochs))
-    figures = score(_fitted(recipe, train, test, seed=0, watched=False, say=say), test, recipe.labels)
+    figures = score(_fitted(recipe, train, test, seed=0, watched=False, on_epoch=on_epoch), test, recipe.labels)
     return {"accuracy": figures.accuracy, "macro_f1": figures.macro_f1}

@@ -44,16 +44,17 @@ class Epoch:
 
     def line(self) -> str:
         """One line of progress."""
+        return f"epoch {self.number:3d}/{self.of}  {self.state()}"
+
+    def state(self) -> str:
+        """How well it does, how fast, and how long it takes yet."""
         held_out = (
             ""
             if self.accuracy is None or self.macro_f1 is None
             else f"  held-out accuracy {self.accuracy:.4f} macro-F1 {self.macro_f1:.4f}"
         )
         minutes, seconds = divmod(round(self.remaining_s), 60)
-        return (
-            f"epoch {self.number:3d}/{self.of}  loss {self.loss:.4f}{held_out}  "
-            f"{self.windows_per_s:,.0f} windows/s  {minutes}:{seconds:02d} left"
-        )
+        return f"loss {self.loss:.4f}{held_out}  {self.windows_per_s:,.0f} windows/s  {minutes}:{seconds:02d} left"
 
 
 def training_sittings(recipe: Recipe) -> list[Sitting]:

@@ -121,23 +121,15 @@ def download(
     source: Annotated[str, typer.Argument(help="uci-har, hapt or wisdm-watch", autocompletion=_data_sets)],
 ) -> None:
     """Fetch a data set from its publisher into HAR_DATA_DIR or the user's cache folder."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
     from simulator.datasets.location import data_root
     from simulator.download import download as fetch
+    from simulator.progress import of_download
     from simulator.sources import DATA_SETS
 
     if source not in DATA_SETS:
         raise ConfigError(f"source {source!r}: expected one of {', '.join(DATA_SETS)}{nearest(source, DATA_SETS)}")
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not sys.stderr.isatty(), console=Console(stderr=True)) as bar:
-        task = bar.add_task(source, total=None)
-        place = fetch(
-            DATA_SETS[source],
-            data_root(),
-            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with of_download(source) as show:
+        place = fetch(DATA_SETS[source], data_root(), on_progress=show)
     print(f"{source}: {place}")
 
 

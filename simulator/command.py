@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
-import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
 
 from simulator.datasets.location import data_root
 from simulator.faults import parse_fault
+from simulator.progress import of_replay
 from simulator.replay import Format, Pacer, Progress, replay
 from simulator.session import Broker, open_session
 from simulator.sources import Selection, Split, load
@@ -79,7 +75,7 @@ def run_replay(options: ReplayOptions) -> Progress:
 
     async def send() -> None:
         async with open_session(options.broker) as session:
-            with _bar(options, watches) as on_progress:
+            with of_replay(options.source, _length_s(options, watches)) as on_progress:
                 await replay(
                     session,
                     batches,
@@ -144,28 +140,6 @@ async def _until_signal(send: Callable[[], Coroutine[None, None, None]]) -> None
     await asyncio.wait({sending})
     if not sending.cancelled():
         sending.result()
-
-
-@contextlib.contextmanager
-def _bar(options: ReplayOptions, watches: Sequence[Copy]) -> Iterator[Callable[[Progress], None]]:
-    """A progress bar on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[rate]:.1f} Hz per watch, {task.fields[lag]:.0f} ms behind"),
-    )
-    with Bar(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(options.source, total=_length_s(options, watches), rate=0.0, lag=0.0)
-
-        def show(progress: Progress) -> None:
-            completed, lag_ms = progress.recorded_s, progress.lag_s * 1000
-            bar.update(task, completed=completed, rate=progress.achieved_hz, lag=lag_ms)
-
-        yield show
 
 
 def _length_s(options: ReplayOptions, watches: Sequence[Copy]) -> float | None:

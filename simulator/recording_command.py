@@ -10,14 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
 from simulator.captures import CaptureFile, open_capture
 from simulator.record import Captured, Recorder, record
 from simulator.session import Broker
 from streamer.activities import ACTIVITIES, check_activity
 from streamer.errors import HarError, nearest
+from streamer.progress import bar, on_terminal
 from streamer.wire import topics
 
 
@@ -109,17 +107,15 @@ def _why_nothing_came(options: RecordOptions, captured: Captured) -> str:
 @contextlib.contextmanager
 def _bar(options: RecordOptions) -> Iterator[Callable[[Captured], None]]:
     """A line of progress on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
+    if not on_terminal():
         yield lambda _: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[state]}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(options.label or "recording", total=options.duration_s, state="waiting for readings")
+    from rich.progress import BarColumn, TimeElapsedColumn  # noqa: PLC0415 - for whom it shows something
 
-        def show(captured: Captured) -> None:
-            bar.update(task, completed=captured.seconds, state=_state(captured))
-
-        yield show
+    columns = ("{task.description}", BarColumn(), TimeElapsedColumn(), "{task.fields[state]}")
+    with bar(*columns, transient=True) as shown:
+        task = shown.add_task(options.label or "recording", total=options.duration_s, state="waiting for readings")
+        yield lambda captured: shown.update(task, completed=captured.seconds, state=_state(captured))
 
 
 def _state(captured: Captured) -> str:
