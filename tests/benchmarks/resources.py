@@ -45,10 +45,11 @@ def _measure(effort: Effort, devices: int, folder: Path) -> tuple[list[Figure], 
             proc.pin(service.process.pid, effort.cores.service)
             service.wait_ready(within_s=60)
             ready_s = time.monotonic() - began_s
-            others_share = 0.0
+            others_share = messages_per_s = 0.0
             if devices:
                 run = load(mosquitto, service, effort.load(devices), qos=1)
                 share, others_share = run.service_share, run.others_share
+                messages_per_s = run.report.messages_per_s or 0.0
             else:
                 share = _idle_share(service.process.pid, effort.seconds)
             resident, peak = proc.rss_bytes(service.process.pid), proc.peak_bytes(service.process.pid)
@@ -64,7 +65,8 @@ def _measure(effort: Effort, devices: int, folder: Path) -> tuple[list[Figure], 
         kept = sum(file.stat().st_size for file in (folder / "state").rglob("*") if file.is_file())
     what = f"{devices} watches" if devices else "idle"
     return [
-        Figure(name=f"{what}: processor", value=100 * share, unit="% of a core"),
+        Figure(name=f"{what}: messages a second", value=messages_per_s, unit=""),
+        Figure(name="  processor", value=100 * share, unit="% of a core"),
         Figure(name="  resident memory", value=resident / 1e6, unit="MB"),
         Figure(name="  most of it at any time", value=peak / 1e6, unit="MB"),
         Figure(name="  state on the disk", value=kept / 1e6, unit="MB"),

@@ -234,7 +234,13 @@ def test_deployed_settings_are_ones_that_the_service_takes(compose: Document) ->
     clustered = load_settings({}, file=DEPLOY / "kubernetes" / "har-stream.toml", environment={})
     for settings in (composed, clustered):
         assert (settings.http_host, settings.http_port, settings.output) == ("0.0.0.0", 9464, "none")  # noqa: S104
+        assert (settings.port, settings.uses_tls) == (8883, True)
         assert (settings.username, settings.log_format) == ("har-stream", "json")
+    # On a machine with other users and networks: nobody from outside.
+    alone = load_settings({}, file=DEPLOY / "systemd" / "har-stream.toml", environment={})
+    assert (alone.http_host, alone.port, alone.uses_tls, alone.username) == ("127.0.0.1", 8883, True, "har-stream")
+    assert alone.password_file is None
+    assert alone.state is None
 
 
 def test_systemd_unit_restarts_on_failure_but_not_on_a_wrong_setting() -> None:
