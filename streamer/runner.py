@@ -169,8 +169,9 @@ def _tracing(settings: Settings, metrics: Metrics) -> Tracing | None:
     try:
         from streamer.tracing import Tracing  # noqa: PLC0415
     except ModuleNotFoundError as error:
+        missing = (error.name or "opentelemetry").partition(".")[0]
         raise ConfigError(
-            f"tracing is set, but {error.name} is not installed; expected pip install 'har-stream[otel]'"
+            f"tracing is set, but {missing} is not installed; expected pip install 'har-stream[otel]'"
         ) from None
     return Tracing(metrics, client_id=settings.client_id, version=_version())
 

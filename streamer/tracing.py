@@ -195,7 +195,7 @@ class CallTrace:
 
     def carry(self, event: ActivityEvent) -> tuple[tuple[str, str], ...]:
         """User properties that an event carries on."""
-        sender = self._senders.by_topic.get(topics.imu(event.device))
+        sender = self._senders.by_device.get(event.device)
         return ((TRACEPARENT, self._tracing.publication(self._span, event, sender)),)
 
     def end(self, result: Result) -> None:
@@ -212,12 +212,12 @@ class _Senders:
 
     Attributes:
         links: one for each, as far as a span takes them.
-        by_topic: the last one's of each topic.
+        by_device: the last one's of each device that a topic names.
     """
 
     def __init__(self, arrivals: Sequence[Arrival]) -> None:
         self.links: list[Link] = []
-        self.by_topic: dict[str, SpanContext] = {}
+        self.by_device: dict[str, SpanContext] = {}
         read: dict[str, SpanContext] = {}
         for arrival in arrivals:
             text, topic = arrival.traceparent, arrival.message.topic
@@ -227,8 +227,9 @@ class _Senders:
                 read[text] = _context(text)
                 if read[text].is_valid:
                     self.links.append(Link(read[text], {"messaging.destination.name": topic}))
-            if read[text].is_valid:
-                self.by_topic[topic] = read[text]
+            device = topics.device_level(topic)
+            if device is not None and read[text].is_valid:
+                self.by_device[device] = read[text]
 
 
 def _resource(client_id: str, version: str) -> Resource:

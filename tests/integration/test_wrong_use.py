@@ -30,9 +30,10 @@ PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the page."""
+    """One row of the page; `where` is what it says behind the command."""
 
     command: str
+    where: str
     status: int
     line: str
     advice: str
@@ -44,7 +45,8 @@ def rows() -> list[Row]:
         cells = [cell.strip() for cell in text.strip("|").split(" | ")]
         if text.startswith("| `"):
             did, status, read, advice = cells
-            found.append(Row(did.split("`")[1], int(status), read.strip("`"), advice))
+            _, command, where = did.split("`", 2)
+            found.append(Row(command, where, int(status), read.strip("`"), advice))
     return found
 
 
@@ -68,6 +70,10 @@ def change(folder: Path, **changes: Any) -> None:  # noqa: ANN401 # JSON
 def prepare(folder: Path) -> None:
     """The files that the page's commands speak of."""
     (folder / "data").mkdir()
+    # In the place of a package that is not installed.
+    (folder / "bare" / "opentelemetry").mkdir(parents=True)
+    absent = "raise ModuleNotFoundError(\"No module named 'opentelemetry'\", name='opentelemetry')\n"
+    (folder / "bare" / "opentelemetry" / "__init__.py").write_text(absent)
     (folder / "quoted.toml").write_text('port = "1883"\n')
     (folder / "colon.toml").write_text("port: 1883\n")
     (folder / "misspelt.toml").write_text("quous = 1\n")
@@ -150,10 +156,14 @@ def outcomes(
                     command = command.replace(f" {port}", f" {here}")
             if command.split()[0].endswith("har-stream") and "--http-port" not in command:
                 command += " --http-port 0" if "classify" not in command and "clasify" not in command else ""
+            own = {"HOME": str(home)}
+            if "without the extra" in row.where:
+                # Found before the one that is installed.
+                own["PYTHONPATH"] = os.pathsep.join(filter(None, ["bare", environment.get("PYTHONPATH")]))
             done = subprocess.run(
                 ["/bin/sh", "-c", command],
                 cwd=folder,
-                env=environment | {"HOME": str(home)},
+                env=environment | own,
                 capture_output=True,
                 text=True,
                 check=False,
