@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
 import typer
 
-from streamer.commandline import run
+from streamer.commandline import fail, run, say
 from streamer.completion import bundles, one_of
 from streamer.errors import ConfigError, nearest
+from streamer.logs import SIMULATOR_LOG_FORMAT, log_to_stderr
 
 app = typer.Typer(
     help="Replay data sets, recordings and synthetic motion over MQTT, as watches would send them.",
@@ -346,17 +347,18 @@ def load(
     else:
         print("\n".join(f"{name:24}{value}" for name, value in report.summary().items()))
     if report.lost == report.expected > 0:
-        print(
-            f"simulator: no event came; is a service running at this broker with --publish {publish.value}?",
-            file=sys.stderr,
-        )
+        say("simulator", f"no event came; is a service running at this broker with --publish {publish.value}?")
     if report.interrupted:
         raise typer.Exit(_INTERRUPTED)
 
 
 def main() -> NoReturn:
     """Entry point of `simulator`."""
-    logging.basicConfig(level=logging.WARNING, format="simulator: %(message)s", stream=sys.stderr)
-    # The client repeats in the log what the connection raises.
-    logging.getLogger("gmqtt").setLevel(logging.CRITICAL)
+    log_format = os.environ.get(SIMULATOR_LOG_FORMAT) or "text"
+    if log_format not in {"text", "json"}:
+        fail("simulator", f"environment: {SIMULATOR_LOG_FORMAT} is {log_format!r}; expected text or json", status=2)
+    if log_format == "json":
+        log_to_stderr("json")
+    else:
+        log_to_stderr("text", level=logging.WARNING, text="simulator: %(message)s")
     run(app, "simulator")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from simulator.captures import CaptureFile, open_capture
 from simulator.record import Captured, Recorder, record
 from simulator.session import Broker
 from streamer.activities import ACTIVITIES, check_activity
+from streamer.commandline import say
 from streamer.errors import HarError, nearest
 from streamer.progress import bar, on_terminal
 from streamer.wire import topics
@@ -134,4 +134,4 @@ def _state(captured: Captured) -> str:
 
 
 def _say(line: str) -> None:
-    print(f"simulator: {line}", file=sys.stderr, flush=True)
+    say("simulator", line)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import gc
 import inspect
-import logging
+import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NoReturn, get_args, get_origin, get_type_hints
 
@@ -20,10 +19,13 @@ from streamer.commandline import fail, run
 from streamer.completion import Offer, bundles, one_of
 from streamer.config import DEFAULT_MODEL, EMBEDDED, Settings, choices, load_settings
 from streamer.errors import ConfigError, HarError
+from streamer.logs import log_to_stderr, speaks_json
 
 # What takes long to import is imported by the commands that need it: --help must be instant.
 
 app = typer.Typer(add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+#: Of the log, for people.
+_LINE: Final = "%(asctime)s %(levelname)s %(message)s"
 _CONFIG_HELP: Final = "TOML file with settings; the command line and HAR_STREAM_* in the environment win over it."
 
 
@@ -44,6 +46,7 @@ def _run(ctx: typer.Context, config: Path | None, **options: Any) -> None:
             )
         return
     settings = load_settings(given, file=config)
+    log_to_stderr(settings.log_format, text=_LINE)
     from streamer.mqtt.tls import tls_context
 
     # What can be told at once is told before the model is loaded.
@@ -62,7 +65,7 @@ def _run(ctx: typer.Context, config: Path | None, **options: Any) -> None:
 
 def _run_worker(settings: Settings, worker: int) -> None:
     """One process's whole life; several workers each begin here."""
-    _log_to_stderr(settings.log_format)
+    log_to_stderr(settings.log_format, text=_LINE)
     # Imports make objects that stay: to look for garbage among them took a tenth of a start, and more ever after.
     gc.disable()
     from streamer.runner import run_service
@@ -75,6 +78,12 @@ def _run_worker(settings: Settings, worker: int) -> None:
         if settings.workers == 1:
             raise
         fail(f"har-stream worker {worker}", str(error), status=2 if isinstance(error, ConfigError) else 1)
+    except Exception:
+        if not speaks_json():
+            raise
+        # The process that a worker is would write a traceback.
+        sys.excepthook(*sys.exc_info())
+        sys.exit(1)
 
 
 def _with_settings(function: Callable[..., None]) -> Callable[..., None]:
@@ -210,30 +219,3 @@ def _doctor(
 
 
 app.command(name="doctor")(_with_settings(_doctor))
-
-
-class _JsonLines(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        entry = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(entry).decode()
-
-
-def _log_to_stderr(log_format: Literal["text", "json"]) -> None:
-    handler = logging.StreamHandler()
-    if log_format == "json":
-        handler.setFormatter(_JsonLines())
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    # The MQTT clients repeat in the log what the session raises.
-    for client in ("mqtt", "gmqtt"):
-        logging.getLogger(client).setLevel(logging.CRITICAL)

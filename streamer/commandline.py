@@ -6,6 +6,7 @@ Exit status 0: done or stopped as told, 1: something failed, 2: something given 
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import re
 import sys
@@ -15,6 +16,7 @@ from typing import NoReturn
 import typer
 
 from streamer.errors import ConfigError, HarError, nearest
+from streamer.logs import speaks_json
 
 _INTERRUPTED = 130
 
@@ -40,9 +42,20 @@ def run(app: typer.Typer, program: str) -> NoReturn:
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def say(program: str, message: str) -> None:
+    """Tell people something, besides what is printed."""
+    if speaks_json():
+        logging.getLogger(program).info("%s", message)
+    else:
+        print(f"{program}: {message}", file=sys.stderr, flush=True)  # noqa: T201 # a command line prints
+
+
 def fail(program: str, message: str, *, status: int) -> NoReturn:
     """Say what is wrong and exit."""
-    print(f"{program}: {message}", file=sys.stderr)  # noqa: T201 # a command line prints
+    if speaks_json():
+        logging.getLogger(program).critical("%s", message)
+    else:
+        print(f"{program}: {message}", file=sys.stderr)  # noqa: T201 # a command line prints
     sys.exit(status)
 
 

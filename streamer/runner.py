@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -21,6 +22,7 @@ from streamer.config import EMBEDDED, Settings
 from streamer.durability.store import StateStore
 from streamer.errors import ConfigError
 from streamer.http import http_server
+from streamer.logs import SIMULATOR_LOG_FORMAT, LogFormat
 from streamer.metrics import Metrics, StageClock
 from streamer.output import printer
 from streamer.recognizer import Recognizer
@@ -124,7 +126,7 @@ async def _run(
         if settings.duration is not None:
             loop.call_later(settings.duration, stop.set)
         if settings.demo:
-            await stack.enter_async_context(_demo_watches(port))
+            await stack.enter_async_context(_demo_watches(port, settings.log_format))
         await service.run(stop, host=host, port=port)
 
 
@@ -214,7 +216,7 @@ async def _state_store(settings: Settings, metrics: Metrics, model_digest: str) 
 
 
 @asynccontextmanager
-async def _demo_watches(port: int) -> AsyncIterator[None]:
+async def _demo_watches(port: int, log_format: LogFormat) -> AsyncIterator[None]:
     """The simulator as a child process that replays synthetic watches."""
     arguments = (
         "replay synthetic --broker 127.0.0.1 --qos 0 --speed 1 --start now --format cbor "
@@ -222,7 +224,11 @@ async def _demo_watches(port: int) -> AsyncIterator[None]:
     )
     code = "from simulator.cli import main; main()"
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, *arguments.split(), stdout=asyncio.subprocess.DEVNULL
+        sys.executable,
+        *("-c", code),
+        *arguments.split(),
+        stdout=asyncio.subprocess.DEVNULL,
+        env=os.environ | {SIMULATOR_LOG_FORMAT: log_format},
     )
     logger.info("%d synthetic watches replay over MQTT", _DEMO_WATCHES)
     try:

@@ -14,6 +14,7 @@ Source: W3C Trace Context and its MQTT 5 binding, https://w3c.github.io/trace-co
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterable, Sequence
@@ -22,8 +23,8 @@ from typing import Final
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import (
     Link,
     Span,
@@ -45,12 +46,48 @@ from streamer.results import Result
 from streamer.wire import topics
 from streamer.wire.events import ActivityEvent
 
+logger = logging.getLogger(__name__)
+
 #: Senders that one span is linked with; the SDK's own default keeps as many.
 _MOST_LINKS: Final = 128
 _PROCESS: Final = f"process {topics.imu('{device}')}"
 _FAREWELL_S: Final = 3.0
 
 _propagator = TraceContextTextMapPropagator()
+
+
+class _Exporter(SpanExporter):
+    """Hands spans on, and says in a line when nobody takes them, and when somebody does again.
+
+    State: spans lost since somebody last took some.
+    """
+
+    def __init__(self, inner: SpanExporter) -> None:
+        self._inner = inner
+        self._lost = 0
+        # Says the same at each of several attempts a batch.
+        logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """See `SpanExporter`."""
+        result = self._inner.export(spans)
+        if result is SpanExportResult.SUCCESS:
+            if self._lost:
+                logger.warning("traces: somebody takes them again; %d spans were lost", self._lost)
+            self._lost = 0
+        else:
+            if not self._lost:
+                logger.warning("traces: nobody takes them at %s; they are lost until somebody does", _endpoint())
+            self._lost += len(spans)
+        return result
+
+    def shutdown(self) -> None:
+        """See `SpanExporter`."""
+        self._inner.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """See `SpanExporter`."""
+        return self._inner.force_flush(timeout_millis)
 
 
 class TracedStageClock(StageClock):
@@ -88,19 +125,18 @@ class Tracing:
         stages: what the recognizer's stages are to be timed with.
     """
 
-    def __init__(self, metrics: Metrics, *, client_id: str, version: str, exporter: SpanExporter | None = None) -> None:
+    def __init__(self, metrics: Metrics, *, client_id: str, version: str) -> None:
         """Begin to export.
 
         Args:
             metrics: see `StageClock`.
             client_id: of the service.
             version: of this program.
-            exporter: where spans go; None for OTLP over HTTP, as the environment says.
         """
         self.stages = TracedStageClock(metrics)
         self._client_id = client_id
         self._provider = TracerProvider(resource=_resource(client_id, version), shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
+        self._provider.add_span_processor(BatchSpanProcessor(_Exporter(OTLPSpanExporter())))
         self._tracer = self._provider.get_tracer("har-stream", version)
         self._under_way: dict[str, Span] = {}
 
@@ -237,6 +273,12 @@ def _resource(client_id: str, version: str) -> Resource:
     own: dict[str, AttributeValue] = {"service.version": version, "service.instance.id": client_id}
     named = "OTEL_SERVICE_NAME" in os.environ or "service.name=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
     return Resource.create(own if named else {**own, "service.name": "har-stream"})
+
+
+def _endpoint() -> str:
+    """Where the exporter sends spans; it has its own word for it, and keeps that to itself."""
+    names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    return next((os.environ[name] for name in names if os.environ.get(name)), "http://localhost:4318")
 
 
 def _context(traceparent: str) -> SpanContext:

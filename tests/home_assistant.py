@@ -247,6 +247,8 @@ class Hub:
         """Leave the broker."""
         self._client.disconnect()
         self._client.loop_stop()
+        # Without a ring of references it is closed for good at once.
+        self._client.on_message = None
 
     def restarted(self) -> None:
         """Say that it has started, as it does each time."""

@@ -126,6 +126,8 @@ class Watches:
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+        # Without a ring of references it is closed for good at once.
+        self._client.on_message = None
 
     def _take(self, message: MQTTMessage) -> None:
         if message.payload:
@@ -240,13 +242,18 @@ def test_who_samples_nothing_still_carries_on(
 
 
 def test_a_collector_that_is_away_holds_up_nothing(start: Callable[..., HarStream], watches: Watches) -> None:
-    service = start(OTEL_EXPORTER_OTLP_ENDPOINT=f"http://{HOST}:{free_port()}")
+    nowhere = f"http://{HOST}:{free_port()}"
+    service = start(OTEL_EXPORTER_OTLP_ENDPOINT=nowhere, OTEL_EXPORTER_OTLP_TIMEOUT="1")
     watches.send(still("lying", 3, device="left"), SENDERS["left"])
     wait_until(lambda: len(watches.carried) == 2, "a start and a state")
     assert service.ready()
+    wait_until(lambda: f"traces: nobody takes them at {nowhere}" in service.log, "a line in the log")
+    watches.send(still("lying", 3, device="right"), SENDERS["right"])
+    wait_until(lambda: len(watches.carried) == 4, "a start and a state")
     # HarStream.stop waits for 20 s; the exporter alone would try for longer.
     assert service.stop() == 0
-    assert "Traceback" not in service.log
+    assert service.log.count("traces:") == 1
+    assert [line for line in service.log.splitlines() if " INFO " not in line and "traces:" not in line] == []
 
 
 def test_a_sender_of_mqtt_3_is_no_ones_link(
