@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, Literal, cast, get_args
+from typing import Final, Literal, TypeVar, cast, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -29,6 +29,8 @@ from streamer.errors import RejectReason
 from streamer.results import Counts
 from streamer.wire.events import EventType, Reason
 
+_V = TypeVar("_V")
+
 Stage = Literal["decode", "align", "filter", "window", "classify", "track", "publish"]
 DropReason = Literal[
     "overload",  # the queue was full
@@ -39,6 +41,15 @@ DocumentKind = Literal[
     "health",  # how it is
     "removal",  # what makes it unknown again
     "ignored",  # found at the broker, and none that any har-stream writes
+]
+PushStatus = Literal[
+    202,  # queued
+    400,  # unusable
+    401,  # no token, or a wrong one
+    404,  # pushes are switched off, or no such path
+    413,  # too large
+    429,  # too many of a device
+    503,  # no room, or stopping
 ]
 EvictionReason = Literal[
     "age",  # nothing was heard of it for too long
@@ -55,6 +66,12 @@ _LATENCY_BUCKETS: Final = (
 #: Seconds. From a watch that sends at once to one that was out of reach for a day.
 _LAG_BUCKETS: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0)
 _SIZE_BUCKETS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+
+
+def _counters(registry: CollectorRegistry, name: str, text: str, label: str, values: Iterable[_V]) -> dict[_V, Counter]:
+    """A counter for each value of a label."""
+    counter = Counter(name, text, [label], registry=registry)
+    return {value: counter.labels(value) for value in values}
 
 
 class Metrics:
@@ -80,22 +97,20 @@ class Metrics:
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
 
-        self.messages, self.pushes = (
-            Counter("har_messages", "Messages received", registry=registry),
-            Counter("har_pushes", "Messages pushed over HTTP, by answer", ["status"], registry=registry),
+        self.messages = Counter("har_messages", "Messages received", registry=registry)
+        self.pushes: dict[int, Counter] = _counters(
+            registry, "har_pushes", "Messages pushed over HTTP, by answer", "status", get_args(PushStatus)
         )
         self.message_bytes = Counter("har_message_bytes", "Payload bytes received", registry=registry)
         self.readings = Counter("har_readings", "Readings in accepted messages", registry=registry)
-        rejects = Counter("har_rejects", "Messages refused, by reason", ["reason"], registry=registry)
-        self.rejects = {reason: rejects.labels(reason) for reason in RejectReason}
+        self.rejects = _counters(registry, "har_rejects", "Messages refused, by reason", "reason", RejectReason)
 
         self.queue_messages = Gauge("har_queue_messages", "Messages waiting", registry=registry)
         self.queue_bytes = Gauge("har_queue_bytes", "Payload bytes waiting", registry=registry)
         self.queue_limit_bytes = Gauge("har_queue_limit_bytes", "Payload bytes that may wait", registry=registry)
-        dropped = Counter("har_dropped_messages", "Messages dropped unread, by reason", ["reason"], registry=registry)
-        self.dropped_messages: dict[DropReason, Counter] = {
-            reason: dropped.labels(reason) for reason in get_args(DropReason)
-        }
+        self.dropped_messages: dict[DropReason, Counter] = _counters(
+            registry, "har_dropped_messages", "Messages dropped unread, by reason", "reason", get_args(DropReason)
+        )
 
         self.late_readings = Counter("har_late_readings", "Readings too late for their place", registry=registry)
         self.duplicate_readings = Counter("har_duplicate_readings", "Readings for a taken place", registry=registry)
@@ -106,13 +121,13 @@ class Metrics:
         self.missing_messages = Counter(
             "har_missing_messages", "Messages that the senders' counters say never arrived", registry=registry
         )
-        unfit = Counter(
+        self.unfit: dict[Reason, Counter] = _counters(
+            registry,
             "har_unfit_windows",
             "Windows of watches that the model can't take, by reason",
-            ["reason"],
-            registry=registry,
+            "reason",
+            ("sensor_missing", "feed_rate"),
         )
-        self.unfit: dict[Reason, Counter] = {reason: unfit.labels(reason) for reason in ("sensor_missing", "feed_rate")}
         self.gaps = Counter("har_gaps", "Holes too long to bridge", registry=registry)
 
         self.windows = Counter("har_windows", "Windows classified", registry=registry)
@@ -152,10 +167,9 @@ class Metrics:
         self.devices = Gauge("har_devices", "Watches followed", registry=registry)
         self.devices_limit = Gauge("har_devices_limit", "Watches that may be followed", registry=registry)
         self.looked_up = LookedUp((*activities, UNKNOWN), registry)
-        evictions = Counter("har_evictions", "Watches forgotten, by reason", ["reason"], registry=registry)
-        self.evictions: dict[EvictionReason, Counter] = {
-            reason: evictions.labels(reason) for reason in get_args(EvictionReason)
-        }
+        self.evictions: dict[EvictionReason, Counter] = _counters(
+            registry, "har_evictions", "Watches forgotten, by reason", "reason", get_args(EvictionReason)
+        )
 
         self.broker_dropped_messages = Gauge(
             "har_broker_dropped_messages",
@@ -182,15 +196,13 @@ class Metrics:
         self.snapshot_seconds = Histogram(
             "har_snapshot_seconds", "Time to take and write a snapshot", buckets=_LATENCY_BUCKETS, registry=registry
         )
-        documents = Counter(
+        self.home_assistant_documents: dict[str, Counter] = _counters(
+            registry,
             "har_home_assistant_documents",
             "Documents for Home Assistant, by kind",
-            ["kind"],
-            registry=registry,
+            "kind",
+            get_args(DocumentKind),
         )
-        self.home_assistant_documents: dict[str, Counter] = {
-            kind: documents.labels(kind) for kind in get_args(DocumentKind)
-        }
         self.connected = Gauge("har_connected", "1 while subscribed at the broker, else 0", registry=registry)
         self.reconnects = Counter("har_reconnects", "Connections after the first", registry=registry)
         Info("har_model", "The model in use", registry=registry).info({"name": model, "digest": model_digest})

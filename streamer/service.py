@@ -154,7 +154,7 @@ class Service:
             token,
             push=self._reception.push,
             refuse=lambda message, error: self._reception.refuse(message, error, clock.now_ns()),
-            count=lambda status: self._metrics.pushes.labels(status).inc(),
+            count=lambda status: self._metrics.pushes[status].inc(),
             now_s=time.monotonic,
         )
 

@@ -174,6 +174,27 @@ BROKER: Final = (
     ),
 )
 
+INTERFACES: Final = (
+    Panel(
+        "Pushes over HTTP",
+        "Messages pushed to /ingest, by the answer's status: 202 queued, 401 wrong token, 429 too many of one device, "
+        "503 no room.",
+        "mps",
+        (Query(rate("har_pushes_total", by="status"), "{{status}}"),),
+        "stack",
+        width=12,
+    ),
+    Panel(
+        "Home Assistant",
+        "Documents published for it, by kind: a watch's discovery, health and removal; ignored are those found at "
+        "the broker that nobody here writes.",
+        "cps",
+        (Query(rate("har_home_assistant_documents_total", by="kind"), "{{kind}}"),),
+        "stack",
+        width=12,
+    ),
+)
+
 STATE: Final = (
     Panel(
         "Journal",
@@ -265,6 +286,14 @@ SERVICE: Final = Board(
     uid="har-stream-service",
     title="har-stream: Service",
     description="The processes: their work, queues, broker, state and use of the machine.",
-    rows={"Now": NOW, "Work": STAGES, "Queues": QUEUES, "Broker": BROKER, "State": STATE, "Process": PROCESS},
+    rows={
+        "Now": NOW,
+        "Work": STAGES,
+        "Queues": QUEUES,
+        "Broker": BROKER,
+        "Other interfaces": INTERFACES,
+        "State": STATE,
+        "Process": PROCESS,
+    },
     other={"har-stream-fleet": "Fleet"},
 )
