@@ -238,7 +238,7 @@ def record(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="replace a file that is there")] = False,
     topic: Annotated[
-        list[str] | None, typer.Option(help="filter of readings; may be repeated  [default: har/v1/+/imu]")
+        list[str] | None, typer.Option(help="filter of readings; may be repeated  [default: those of har-stream]")
     ] = None,
     broker: BrokerHost = "localhost",
     port: BrokerPort = 1883,
@@ -274,7 +274,7 @@ def record(
             out=out,
             label=label,
             devices=tuple(device or ()),
-            filters=tuple(topic or (topics.IMU_FILTER,)),
+            filters=tuple(topic or topics.DEFAULT_FILTERS),
             duration_s=duration,
             force=force,
         )

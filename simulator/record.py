@@ -22,9 +22,9 @@ from streamer.ingress import Arrival
 from streamer.mqtt.connection import REFUSED, Connection, Link, RefusedError, SessionError
 from streamer.mqtt.line import Line
 from streamer.recording import Arrived
+from streamer.sources import Sources
 from streamer.watches import Limits
-from streamer.wire import topics
-from streamer.wire.payload import decode
+from streamer.wire.payload import Sent, read
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +109,10 @@ class Recorder:
         self.filters = filters
         self._devices = frozenset(devices)
         self._label = label
-        self._most_ahead_ns = Limits().max_future_ns
+        self._limits = Limits()
+        # What is known of the senders that speak other formats than har-stream's, and their numbers there.
+        self._sources = Sources()
+        self._slots: dict[str, int] = {}
 
     def take(self, arrival: Arrival) -> None:
         """Write a message down, or count why not."""
@@ -117,34 +120,48 @@ class Recorder:
         if self.failed.done() or not any(aiomqtt.Topic(message.topic).matches(own) for own in self.filters):
             return
         try:
-            device_id = topics.device_of(message.topic)
-            if self._devices and device_id not in self._devices:
+            sent = read(message)
+            if self._devices and sent.device_id not in self._devices:
                 self.captured.others += 1
                 return
-            batch = decode(device_id, message.payload, message.content_type)
-            self._refuse_future(batch, arrival.arrived_ns)
+            batches = self._in_si(sent, arrival.arrived_ns + self._limits.max_future_ns)
         except PayloadError as error:
-            self.captured.refused[error.reason] += 1
-            self.captured.example = self.captured.example or str(error)
+            self._refuse(error)
             return
-        arrived = Arrived(
-            batch.device_id, batch.t_ns, batch.acc, batch.gyro, batch.rate_hz, batch.seq, arrival.arrived_ns
-        )
         try:
-            self._file.add(arrived, self._label)
+            for b in batches:
+                own = Arrived(b.device_id, b.t_ns, b.acc, b.gyro, b.rate_hz, b.seq, arrival.arrived_ns)
+                self._file.add(own, self._label)
+                self.captured.readings[b.device_id] += len(b)
+                self.captured.messages += 1
         except CaptureError as error:
             self.failed.set_exception(error)
-            return
-        self.captured.readings[device_id] += len(batch)
-        self.captured.messages += 1
         self.captured.size = self._file.size
 
-    def _refuse_future(self, batch: ImuBatch, arrived_ns: int) -> None:
-        # As the service does.
-        if int(batch.t_ns.max()) - arrived_ns > self._most_ahead_ns:
-            raise PayloadError(
-                RejectReason.FUTURE, f"device {batch.device_id}: a reading lies more than a day ahead of the clock"
-            )
+    def _in_si(self, sent: ImuBatch | Sent, latest_ns: int) -> Sequence[ImuBatch]:
+        """The readings that a service would make of a message.
+
+        Raises:
+            PayloadError: it would make none.
+        """
+        if isinstance(sent, ImuBatch):
+            if int(sent.t_ns.max()) > latest_ns:
+                raise PayloadError(
+                    RejectReason.FUTURE, f"device {sent.device_id}: a reading lies more than a day ahead of the clock"
+                )
+            return [sent]
+        slot = self._slots.setdefault(sent.device_id, len(self._slots))
+        if slot >= self._limits.max_watches:
+            del self._slots[sent.device_id]
+            raise PayloadError(RejectReason.CAPACITY, f"device {sent.device_id}: {slot} watches are recorded already")
+        taken = self._sources.take(slot, sent, latest_ns)
+        if taken.error is not None:
+            self._refuse(taken.error)
+        return taken.batches
+
+    def _refuse(self, error: PayloadError) -> None:
+        self.captured.refused[error.reason] += 1
+        self.captured.example = self.captured.example or str(error)
 
 
 async def record(

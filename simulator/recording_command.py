@@ -27,7 +27,7 @@ class RecordOptions:
     out: Path
     label: str | None = None
     devices: tuple[str, ...] = ()
-    filters: tuple[str, ...] = (topics.IMU_FILTER,)
+    filters: tuple[str, ...] = topics.DEFAULT_FILTERS
     duration_s: float | None = None
     force: bool = False
 

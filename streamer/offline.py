@@ -48,5 +48,5 @@ def _classify_arrivals(recognizer: Recognizer, messages: Iterable[Arrived]) -> I
     for message in messages:
         if recognizer.watches.is_due(message.arrived_ns):
             yield from recognizer.process([], message.arrived_ns).events
-        yield from recognizer.recognize([message], message.arrived_ns).events
+        yield from recognizer.recognize([message.batch], message.arrived_ns).events
     yield from recognizer.finish("end_of_recording").events

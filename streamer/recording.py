@@ -59,6 +59,11 @@ class Arrived(ImuBatch):
 
     arrived_ns: int = 0
 
+    @property
+    def batch(self) -> ImuBatch:
+        """The readings alone, as a recognizer takes them."""
+        return self[:]
+
 
 @dataclass(frozen=True, slots=True)
 class Recording:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -11,14 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.captures import CaptureError, open_capture
+from simulator.record import Captured, Recorder
+from simulator.synthetic import synthetic_watches
 from streamer.bundle import find_bundle, load_bundle
 from streamer.errors import ConfigError, RecordingError
 from streamer.imu import ImuBatch
+from streamer.ingress import Arrival
 from streamer.offline import classify_file, classify_recording
 from streamer.recognizer import Recognizer
 from streamer.recording import ActivitySpan, Arrived, Recording, in_order_of_arrival, read_recordings
+from streamer.wire import topics
 from streamer.wire.events import ActivityEvent
-from streamer.wire.payload import decode
+from streamer.wire.payload import Message, decode
+from tests import phone
 from tests.motion import MS, SECOND, Feed, feeds, messages, noise, turns
 
 FORMATS = (".jsonl", ".csv", ".parquet")
@@ -88,7 +94,7 @@ def test_any_messages_survive_every_format_bit_for_bit(
 
 def windows_of_messages(batches: list[ImuBatch]) -> list[ActivityEvent]:
     recognizer = Recognizer(load_bundle(find_bundle(MODEL)), every_window=True)
-    events = [event for i, b in enumerate(arrived(batches)) for event in recognizer.recognize([b], i).events]
+    events = [event for i, b in enumerate(arrived(batches)) for event in recognizer.recognize([b.batch], i).events]
     return events + recognizer.finish("end_of_recording").events
 
 
@@ -102,6 +108,26 @@ def test_capture_of_any_feed_gives_the_live_events_again(
     live = windows_of_messages(batches)
     path = tmp_path_factory.mktemp("feed") / "feed.csv"
     assert list(classify_file(capture(path, arrived(batches)), model=MODEL, every_window=True)) == live
+
+
+async def test_what_a_phones_program_sends_is_recorded_as_it_was_understood(tmp_path: Path) -> None:
+    # Acceleration without gravity, gravity, rates and attitude, of which the first say the sign of the others.
+    (motion,) = synthetic_watches(1, rate_hz=50)[0].recording(60).streams
+    assert motion.acc is not None
+    assert motion.gyro is not None
+    recognizer = Recognizer(load_bundle(find_bundle(MODEL)), every_window=True)
+    file = open_capture(tmp_path / "phone.csv", force=False)
+    recorder = Recorder(file, Captured(), filters=topics.DEFAULT_FILTERS)
+    live: list[ActivityEvent] = []
+    for number, document in enumerate(phone.messages(motion.acc, motion.gyro, ARRIVED_NS)):
+        message = Message("sensor-logger", json.dumps(document).encode())
+        at_ns = ARRIVED_NS + number * SECOND
+        live += recognizer.process([message], at_ns).events
+        recorder.take(Arrival(message, at_ns, 1))
+    live += recognizer.finish("end_of_recording").events
+    assert len([event for event in live if event.type == "window"]) > 40
+    assert recorder.captured.readings.keys() == {phone.DEVICE}
+    assert list(classify_file(file.close() or tmp_path, model=MODEL, every_window=True)) == live
 
 
 def test_silence_that_ended_a_bout_live_ends_it_again(tmp_path: Path) -> None:
