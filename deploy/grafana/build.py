@@ -12,5 +12,6 @@ from service import SERVICE
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent / "dashboards"
+    folder.mkdir(parents=True, exist_ok=True)
     for name, board in {"fleet": FLEET, "service": SERVICE}.items():
         (folder / f"{name}.json").write_text(build(board), encoding="utf-8")
