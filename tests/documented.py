@@ -6,8 +6,7 @@ for anything in a line, and a line of "…" for any lines. A comment before a bl
 
     <!-- not run: needs Docker -->        one of NOT_RUN, and after a semicolon what is run in its place
     <!-- keeps running -->                as in a terminal of its own, until the end of the page
-    <!-- Ctrl-C -->                       is interrupted, each line of it
-    <!-- Ctrl-C after 5 s -->
+    <!-- Ctrl-C -->                       is interrupted
     <!-- status 2 -->                     the exit status, if it isn't 0
 
 What keeps running or is interrupted is so once it has printed what the page shows. And anywhere between blocks:
@@ -62,8 +61,7 @@ PORTS: Final = (1883, 1884, 1885, 8080, 8883, 9090, 9464, 9465)
 _CLONE: Final = ("deploy", "docs", "examples", "models", "simulator", "streamer", "tests", "pyproject.toml")
 _FENCE: Final = re.compile(r"( *)(```+)\s*([\w-]*)")
 _COMMENT: Final = re.compile(r" *<!-- (.+) -->\s*")
-_NOTE: Final = re.compile(r"keeps running|status \d+|Ctrl-C( after \d+ s)?")
-_CTRL_C: Final = re.compile(r"Ctrl-C(?: after (\d+) s)?")
+_NOTE: Final = re.compile(r"keeps running|status \d+|Ctrl-C")
 #: A program takes a second or two to start, more on a busy machine.
 _SHOWN_WITHIN_S: Final = 45.0
 _DONE_WITHIN_S: Final = 120.0
@@ -89,8 +87,7 @@ class Block:
         if self.language == "python":
             return [Step(f"python - <<'END'\n{self.text}END\n", None)]
         if self.language == "bash":
-            lines = any(_CTRL_C.fullmatch(note) for note in self.notes)
-            return [Step(text, None) for text in (self.text.splitlines() if lines else [self.text])]
+            return [Step(self.text, None)]
         steps: list[Step] = []
         for line in self.text.splitlines():
             if line.startswith("$ "):
@@ -212,20 +209,16 @@ class Reader:
 
     def follow(self, block: Block) -> None:
         """Do what a block says."""
-        unknown = [
-            note for note in block.notes if not re.fullmatch(rf"keeps running|status \d+|{_CTRL_C.pattern}", note)
-        ]
+        unknown = [note for note in block.notes if not re.fullmatch(r"keeps running|Ctrl-C|status \d+", note)]
         assert not unknown, f"{block.place}: nothing is known of {unknown}"
-        interrupt = next(filter(None, map(_CTRL_C.fullmatch, block.notes)), None)
         status = next((int(note.split()[1]) for note in block.notes if note.startswith("status ")), 0)
         for step in block.steps:
             running = self._start(block.place, step)
             if "keeps running" in block.notes:
                 self.kept.append(running)
                 self._wait_shown(running)
-            elif interrupt is not None:
+            elif "Ctrl-C" in block.notes:
                 self._wait_shown(running)
-                self._wait_done(running, float(interrupt[1] or 0), late=True)
                 self._interrupt(running)
             else:
                 self._wait_done(running, _DONE_WITHIN_S)
@@ -291,11 +284,10 @@ class Reader:
         found = _shows(running.step.shown, self.printed(running), whole=False)
         self._check(found, running, "what the page shows")
 
-    def _wait_done(self, running: _Running, within_s: float, *, late: bool = False) -> None:
-        try:
+    def _wait_done(self, running: _Running, within_s: float) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             running.process.wait(timeout=within_s)
-        except subprocess.TimeoutExpired:
-            self._check(late, running, f"an end within {within_s:.0f} s")
+        self._check(running.process.poll() is not None, running, f"an end within {within_s:.0f} s")
 
     def _interrupt(self, running: _Running) -> None:
         if running.process.poll() is None:
