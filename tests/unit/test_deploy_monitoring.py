@@ -155,3 +155,23 @@ def test_every_alert_is_seen_firing_by_the_rule_tests() -> None:
 def test_promtool_accepts(arguments: tuple[str, ...], promtool: Path) -> None:
     done = subprocess.run([promtool, *arguments], cwd=PROMETHEUS, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_accepts_what_the_page_on_grafana_says_to_configure(promtool: Path, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "how-to" / "grafana.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 2
+    (tmp_path / "rules.yml").write_text((PROMETHEUS / "rules.yml").read_text())
+    for block in blocks:
+        config = yaml.safe_load(block)
+        (scrape,) = config["scrape_configs"]
+        # The rules ask for this name.
+        assert scrape["job_name"] == "har-stream"
+        # Debian's Prometheus is built without discovery in Kubernetes.
+        if scrape.pop("kubernetes_sd_configs", None) is not None:
+            scrape["static_configs"] = [{"targets": ["har-stream:9464"]}]
+        (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
+        done = subprocess.run(
+            [promtool, "check", "config", "prometheus.yml"], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
