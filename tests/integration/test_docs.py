@@ -20,6 +20,7 @@ from docs import figures, from_code
 from docs.from_code import commands
 from streamer.config import Settings
 from streamer.metrics import Metrics
+from tests import documented
 from tests.documented import COMMANDS, NOT_RUN, OTHER, ROOT, Block, read_page, run_page
 
 PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -57,6 +58,58 @@ def outcomes(
 @pytest.mark.parametrize("page", RUN, ids=name_of)
 def test_commands_of_a_page_do_what_it_says(outcomes: Mapping[Path, Future[None]], page: Path) -> None:
     outcomes[page].result()
+
+
+GOOD: Final = """
+```bash
+export NAME=Anna
+mkdir there; cd there
+```
+
+```console
+$ echo "hello $NAME" \\
+>   && basename "$PWD"
+hello …
+there
+```
+
+<!-- status 3 -->
+```bash
+exit 3
+```
+
+<!-- keeps running -->
+```console
+$ echo listening on port 4711; exec sleep 60
+listening on port 1883
+```
+"""
+
+
+def test_a_page_is_followed_as_by_a_reader(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(GOOD)
+    run_page(page, tmp_path / "reader")
+
+
+@pytest.mark.parametrize(
+    ("said", "instead", "told"),
+    [
+        ("hello …", "goodbye …", "what the page shows"),
+        ("mkdir there", "mkdir /no/such/place", "exit status 0"),
+        ("exit 3", "exit 4", "exit status 3"),
+        ("listening on port 1883", "listening on port 1883, eagerly", "what the page shows"),
+        ("keeps running", "keeps rnning", "nothing is known of"),
+    ],
+)
+def test_a_page_that_promises_what_does_not_happen_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str, instead: str, told: str
+) -> None:
+    monkeypatch.setattr(documented, "SHOWN_WITHIN_S", 0.5)
+    page = tmp_path / "page.md"
+    page.write_text(GOOD.replace(said, instead))
+    with pytest.raises(AssertionError, match=told):
+        run_page(page, tmp_path / "reader")
 
 
 def test_every_block_is_a_command_or_plainly_none() -> None:
