@@ -95,6 +95,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Text | None,
         Meta(description="File whose first line lets senders push readings over HTTP. [default: nobody may]"),
     ] = None
+    live_page: Annotated[
+        Literal["auto", "on", "off"],
+        Meta(description="Serve the live page at that port; auto: where only this machine reaches it."),
+    ] = "auto"
+    live_host: Annotated[
+        Text | None,
+        Meta(description="Host name by which the live page is asked for, besides addresses and this machine's."),
+    ] = None
     publish: Annotated[
         Literal["changes", "windows"], Meta(description="Publish changes of activity, or every window too.")
     ] = "changes"

@@ -6,7 +6,7 @@ GET /readyz    200 {"ready": true} when messages are being recognized, else 503 
 
 None of these changes anything or is secret, so no token is asked for; POST /ingest/<device> wants one, see
 `streamer.ingest`. Connections are bounded in number and in age, so that whoever opens many and says nothing takes no
-descriptors from the broker's.
+descriptors from the broker's. The live page, too, adds its routes: `streamer.live.feed`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
@@ -30,6 +31,9 @@ _SHUTDOWN_S: Final = 1.0
 MOST_CONNECTIONS: Final = 50
 #: After this a connection is closed, also one that is used: a scraper opens another.
 _CONNECTION_S: Final = 60.0
+
+#: Lets a request's connection live for some seconds from now, whatever its age.
+LET_LIVE: Final = web.AppKey("let_live", Callable[[web.Request, float], None])
 
 
 @asynccontextmanager
@@ -59,24 +63,24 @@ async def http_server(
         ConfigError: the address is in use or not to be had.
     """
 
-    async def metrics(request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
-
-    async def healthz(_request: web.Request) -> web.Response:
-        return web.json_response({"alive": True})
-
-    async def readyz(_request: web.Request) -> web.Response:
-        reason = unready()
-        if reason is None:
-            return web.json_response({"ready": True})
-        return web.json_response({"ready": False, "reason": reason}, status=HTTPStatus.SERVICE_UNAVAILABLE)
-
     app = web.Application(client_max_size=MAX_BYTES)
-    app.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz), *routes])
+    app.add_routes([*_probes(registry, unready), *routes])
+    loop = asyncio.get_running_loop()
+    ends: dict[asyncio.BaseProtocol, asyncio.TimerHandle] = {}
+
+    def end_in(handler: RequestHandler, seconds: float) -> None:
+        before = ends.get(handler)
+        if before is not None:
+            before.cancel()
+        ends[handler] = loop.call_later(seconds, end, handler)
+
+    def end(handler: RequestHandler) -> None:
+        del ends[handler]
+        handler.force_close()
+
+    app[LET_LIVE] = lambda request, seconds: end_in(request.protocol, seconds)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()
-    loop = asyncio.get_running_loop()
 
     def accept() -> asyncio.BaseProtocol:
         serve = runner.server
@@ -84,7 +88,7 @@ async def http_server(
             return _TurnedAway()
         handler = serve()
         # An answer is written in one go, and closing sends what is written.
-        loop.call_later(connection_s, handler.force_close)
+        end_in(handler, connection_s)
         return handler
 
     try:
@@ -100,6 +104,23 @@ async def http_server(
             server.close()
     finally:
         await runner.cleanup()
+
+
+def _probes(registry: CollectorRegistry, unready: Callable[[], str | None]) -> list[web.RouteDef]:
+    async def metrics(request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+
+    async def healthz(_request: web.Request) -> web.Response:
+        return web.json_response({"alive": True})
+
+    async def readyz(_request: web.Request) -> web.Response:
+        reason = unready()
+        if reason is None:
+            return web.json_response({"ready": True})
+        return web.json_response({"ready": False, "reason": reason}, status=HTTPStatus.SERVICE_UNAVAILABLE)
+
+    return [web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)]
 
 
 class _TurnedAway(asyncio.Protocol):

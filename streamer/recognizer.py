@@ -26,8 +26,9 @@ from streamer.imu import ImuBatch
 from streamer.preprocessing.pipeline import Preprocessor, Step, Windows, join_windows
 from streamer.preprocessing.slots import Slots, SlotState
 from streamer.preprocessing.timelines import SENSOR_SKEW_NS
-from streamer.results import Counts, Result
+from streamer.results import Counts, Result, Scored
 from streamer.sources import Source, Sources
+from streamer.standing import Standing
 from streamer.tracking import NONE, ActivityTracker
 from streamer.vitals import Vitals
 from streamer.watch_state import Piece, WatchNotes, decode_state, encode_state
@@ -140,6 +141,29 @@ class Recognizer:
         """What would end every bout as it stands; nothing is changed."""
         slots = [slot for name in self.watches if (slot := self.watches.slot_of(name)) is not None]
         return [event for slot in slots for event in self._bouts.end(slot, reason)]
+
+    def standing(self, devices: Iterable[str]) -> Standing:
+        """How watches stand at this moment; names that are not followed are left out, and nothing is changed."""
+        slots = {name: slot for name in devices if (slot := self.watches.slot_of(name)) is not None}
+        rows = np.fromiter(slots.values(), np.int64, len(slots))
+        tracker, bouts, aligner = self._tracker, self._bouts, self._preprocessor.aligner
+        return Standing(
+            devices=tuple(slots),
+            activity=tracker.activity[rows],
+            onset_ns=tracker.onset_ns[rows],
+            confidence=bouts.confidence[rows],
+            completeness=bouts.completeness[rows],
+            latest_ns=bouts.window_start_ns[rows],
+            smoothed=np.where(tracker.started[rows, None], tracker.smoothed[rows], 0.0),
+            challenger=tracker.challenger[rows],
+            lead=tracker.lead[rows],
+            gap_ns=bouts.gap_ns[rows],
+            restart_gap_ns=bouts.restart_gap_ns[rows],
+            unfit=self._notes.unfit[rows],
+            newest_ns=self._preprocessor.intake.timelines.newest_ns[rows],
+            feed_hz=aligner.feed_hz[rows],
+            gathered=np.where(aligner.factor[rows] > 0, self._preprocessor.buffer.count[rows], 0),
+        )
 
     def excuse(self, deaf_ns: int) -> None:
         """Leave a time in which nobody listened out of every watch's silence."""
@@ -377,6 +401,11 @@ class Recognizer:
         """Classify all windows in one go, then follow each watch through its windows and gaps in their order."""
         windows = join_windows([w.windows for w in work if w.windows is not None], self.bundle.spec)
         probabilities = self._classifier.predict(windows.samples)
+        if len(windows):
+            names = self.watches.names
+            # By name: a slot may be another watch's before the call is through.
+            devices = [names[slot] for slot in windows.slots.tolist()]
+            result.windows.append(Scored(devices, windows.start_ns + self.bundle.spec.window_ns, probabilities))
         result.counts.windows += len(windows)
         self._mark("classify")
         first = 0

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from streamer.errors import PayloadError, RejectReason
 from streamer.imu import ImuBatch
 from streamer.wire.events import ActivityEvent, Reason
@@ -49,6 +52,21 @@ class Counts:
         self.reject_examples.setdefault(error.reason, str(error))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """Windows that the model was asked about.
+
+    Attributes:
+        devices: whose they are, in time order for each watch.
+        end_ns: (m,) int64, ends of the windows, ns since the UTC epoch.
+        probabilities: (m, labels) float32, before smoothing.
+    """
+
+    devices: list[str]
+    end_ns: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+
+
 @dataclass(slots=True)
 class Result:
     """What became of a call's messages.
@@ -57,13 +75,15 @@ class Result:
         events: in the order of their decision for each watch.
         counts: what happened besides.
         refused: messages that can't be used, and why.
-        batches: the readings of the others, as they were decoded.
+        batches: the readings of the others that watches are followed by, in SI units.
+        windows: those that the model was asked about.
     """
 
     events: list[ActivityEvent] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
     refused: list[tuple[Message, PayloadError]] = field(default_factory=list)
     batches: list[ImuBatch] = field(default_factory=list, compare=False)
+    windows: list[Scored] = field(default_factory=list, compare=False)
 
     def refuse(self, message: Message, error: PayloadError) -> None:
         """Count a refused message, and name it."""

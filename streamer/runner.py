@@ -22,6 +22,9 @@ from streamer.config import EMBEDDED, Settings
 from streamer.durability.store import StateStore
 from streamer.errors import ConfigError
 from streamer.http import http_server
+from streamer.live.board import Board
+from streamer.live.feed import LivePage
+from streamer.live.site import Names, machine_names
 from streamer.logs import SIMULATOR_LOG_FORMAT, LogFormat
 from streamer.metrics import Metrics, StageClock
 from streamer.output import printer
@@ -98,18 +101,21 @@ async def _run(
         if embedded:
             host, port = await stack.enter_async_context(_embedded_broker(settings))
         store = await stack.enter_async_context(_state_store(settings, metrics, recognizer.bundle.digest))
+        board = Board(recognizer) if serves_page(settings) else None
         service = Service(
             settings,
             recognizer,
             metrics,
             clock,
             show=printer(settings.output),
+            board=board,
             store=store,
             announcer=_announcer(settings, recognizer, metrics),
             tracing=tracing,
             embedded=embedded,
             worker=worker,
         )
+        page = None if board is None else _live_page(settings, worker, board, service)
         token = settings.ingest_token()
         http_port = await stack.enter_async_context(
             http_server(
@@ -117,10 +123,13 @@ async def _run(
                 service.unready,
                 host=settings.http_host,
                 port=settings.http_port,
-                routes=[web.post(ingest.PATH, service.ingest(token).answer)],
+                routes=[web.post(ingest.PATH, service.ingest(token).answer), *([] if page is None else page.routes())],
             )
         )
         logger.info("metrics at http://%s:%d/metrics", settings.http_host, http_port)
+        if page is not None:
+            stack.callback(page.close)
+            logger.info("live page at http://%s:%d/", _in_url(way_to(settings.http_host)), http_port)
         if token is not None:
             logger.info("readings by POST to http://%s:%d/ingest/NAME", settings.http_host, http_port)
         if settings.duration is not None:
@@ -182,6 +191,26 @@ def _version() -> str:
     from importlib.metadata import version  # noqa: PLC0415 - takes a while to import
 
     return version("har-stream")
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def serves_page(settings: Settings) -> bool:
+    """Whether there is a live page: it shows what people do to whoever reaches the port."""
+    return settings.live_page == "on" or (settings.live_page == "auto" and is_loopback(settings.http_host))
+
+
+def _live_page(settings: Settings, worker: int, board: Board, service: Service) -> LivePage:
+    return LivePage(
+        board,
+        Names(settings.http_host, settings.live_host, machine_names()),
+        service.unready,
+        worker=worker,
+        workers=settings.workers,
+        port=settings.http_port and settings.http_port - worker,
+    )
 
 
 def _stop_with_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

@@ -27,6 +27,7 @@ from streamer.durability.store import StateStore
 from streamer.errors import HarError
 from streamer.ingest import Ingest
 from streamer.ingress import Arrival, Ingress
+from streamer.live.board import Board
 from streamer.metrics import Metrics, StageClock
 from streamer.mqtt.connection import Outgoing, RefusedError, SessionError
 from streamer.outbox import Outbox
@@ -84,6 +85,7 @@ class Service:
         clock: StageClock,
         *,
         show: Callable[[ActivityEvent], None],
+        board: Board | None = None,
         store: StateStore | None = None,
         announcer: Announcer | None = None,
         tracing: Tracing | None = None,
@@ -98,6 +100,7 @@ class Service:
             metrics: what to count with.
             clock: whose `mark` the recognizer calls.
             show: takes each event as it is decided.
+            board: keeps what the live page shows; None where there is none.
             store: keeps what outlives the process; None to keep nothing.
             announcer: tells Home Assistant of the watches; None to tell nobody.
             tracing: makes traces of calls; None for none.
@@ -112,6 +115,7 @@ class Service:
         self._show = show
         self._announcer = announcer
         self._tracing = tracing
+        self._board = board
         self._ingress = Ingress(
             limit_bytes=settings.queue_bytes,
             limit_messages=settings.queue_bytes // _MESSAGE_BYTES,
@@ -413,6 +417,8 @@ class Service:
         self._outbox.post_events(record, result.events, caused_ns=caused_ns, carry=carry)
         if self._announcer is not None:
             self._announcer.note(result.events)
+        if self._board is not None:
+            self._board.take(result)
         self._metrics.count(result.counts)
         self._metrics.dropped_messages["overload"].inc(self._ingress.dropped - self._drops_counted)
         self._drops_counted = self._ingress.dropped

@@ -142,6 +142,11 @@ class Watches:
         """The watches, and whether a message came of each not too long ago."""
         return dict.fromkeys(self._silent, False) | dict.fromkeys(self._alive, True)
 
+    @property
+    def waiting(self) -> int:
+        """Names with too few readings so far."""
+        return len(self._probation)
+
     def on_probation(self, arrived: ImuBatch | Sent) -> list[ImuBatch | Sent] | None:
         """Note a message of an unknown name; all that it sent once that is enough for a slot."""
         held = self._probation.setdefault(arrived.device_id, [])

@@ -1,0 +1,206 @@
+"""What is known of each watch right now and of its latest quarter of an hour, for as many as there are.
+
+    Recognizer ── Result ──▶ Board: bouts that ended          always, a line of work per bout
+                             Board: readings, probabilities   of watches that somebody looks at
+    Recognizer ◀── asks ──── Board: everything else           when a viewer's frame is made
+
+No clock and no I/O: time is an argument. Nothing here changes what is recognized.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from streamer.activities import UNKNOWN
+from streamer.bouts import NO_WINDOW
+from streamer.live.documents import Detail, Fleet, Row
+from streamer.live.history import BoutHistory
+from streamer.live.reasons import in_doubt, reasons
+from streamer.live.survey import Page, Survey, natural
+from streamer.live.traces import Traces
+from streamer.preprocessing.timelines import NEVER
+from streamer.recognizer import Recognizer
+from streamer.results import Result
+from streamer.standing import Standing
+from streamer.tracking import NONE
+
+#: How far the timeline of bouts goes back.
+HISTORY_NS: Final = 900_000_000_000
+#: A fleet is looked over at most this often, however many look on.
+_SURVEY_NS: Final = 1_000_000_000
+#: A watch's clock may differ from the service's by this much before that is worth a word.
+_CLOCK_NS: Final = 5_000_000_000
+_MS: Final = 1_000_000
+
+
+class Board:
+    """What the live page shows.
+
+    State: the latest bouts of all watches, the traces of those that are looked at, and the latest survey.
+    """
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self._recognizer = recognizer
+        self._watches = recognizer.watches
+        self.manifest = recognizer.bundle.manifest
+        self.digest = recognizer.bundle.digest
+        self.labels = (*recognizer.bundle.labels, UNKNOWN)
+        self.traces = Traces()
+        self.history = BoutHistory(recognizer.bundle.labels, self.is_followed)
+        self._survey: Survey | None = None
+        #: Names in natural order, with what they are sorted by.
+        self._order: dict[str, tuple[str | int, ...]] = {}
+
+    def take(self, result: Result) -> None:
+        """Take what came of a call."""
+        for event in result.events:
+            self.history.note(event)
+        self.traces.take(result)
+
+    def is_followed(self, device_id: str) -> bool:
+        """Whether a name is a followed watch's."""
+        return self._watches.slot_of(device_id) is not None
+
+    def survey(self, now_ns: int) -> Survey:
+        """The whole fleet, at most a second ago."""
+        latest = self._survey
+        if latest is None or not 0 <= now_ns - latest.at_ns < _SURVEY_NS:
+            latest = self._survey = self._look_over(now_ns)
+        return latest
+
+    def fleet(self, survey: Survey, page: Page, unready: str | None) -> Fleet:
+        """A survey in figures."""
+        return Fleet(
+            watches=len(survey.heard_ns),
+            silent=int(survey.silent.sum()),
+            waiting=self._watches.waiting,
+            counts=survey.counts,
+            matching=page.matching,
+            first=page.first,
+            unready=unready,
+        )
+
+    def rows(self, devices: Sequence[str], now_ns: int) -> list[Row]:
+        """Watches as they stand at this moment; those that are not followed any more are left out."""
+        standing = self._recognizer.standing(devices)
+        return [self._row(standing, row, now_ns) for row in range(len(standing.devices))]
+
+    def bouts(self, device_id: str, newest_ms: int | None) -> list[tuple[int, int, int]]:
+        """A watch's bouts that have ended: number of the label, onset and end, ms."""
+        return [
+            (bout.activity, bout.onset_ns // _MS, bout.end_ns // _MS)
+            for bout in self.history.bouts(device_id, after_ns=(newest_ms or 0) * _MS - HISTORY_NS)
+        ]
+
+    def detail(self, device_id: str, now_ns: int, *, windows_from: int, with_bouts: bool) -> Detail:
+        """One watch in detail.
+
+        Args:
+            device_id: the watch.
+            now_ns: by the service's clock.
+            windows_from: how many of its windows the viewer has seen.
+            with_bouts: tell of its bouts.
+        """
+        standing = self._recognizer.standing([device_id])
+        if not standing.devices:
+            return Detail(row=None)
+        row = self._row(standing, 0, now_ns)
+        traces = self.traces.of(device_id)
+        bouts = self.history.bouts(device_id, after_ns=(row.newest or 0) * _MS - HISTORY_NS) if with_bouts else None
+        return Detail(
+            row=row,
+            smoothed=np.round(standing.smoothed[0], 4).tolist(),
+            reasons=reasons(standing, 0, self.manifest, silent_s=self._silent_s(device_id, now_ns)),
+            facts=self._facts(standing, row, now_ns),
+            windows=[] if traces is None else traces.windows.since(windows_from),
+            bouts=None
+            if bouts is None
+            else [(b.activity, b.onset_ns // _MS, b.end_ns // _MS, round(b.confidence, 3), b.reason) for b in bouts],
+        )
+
+    def _look_over(self, now_ns: int) -> Survey:
+        if self._order.keys() != set(self._watches):
+            keys = {name: self._order.get(name) or natural(name) for name in self._watches}
+            self._order = dict(sorted(keys.items(), key=lambda item: (item[1], item[0])))
+        standing = self._recognizer.standing(self._order)
+        heard = [self._watches.last_heard(name) for name in standing.devices]
+        activity = np.where(standing.activity == NONE, len(self.labels), standing.activity)
+        return Survey(
+            at_ns=now_ns,
+            standing=standing,
+            heard_ns=np.fromiter((heard_ns for heard_ns, _ in heard), np.int64, len(heard)),
+            silent=np.fromiter((silent for _, silent in heard), np.bool_, len(heard)),
+            counts=np.bincount(activity, minlength=len(self.labels) + 1).tolist(),
+        )
+
+    def _silent_s(self, device_id: str, now_ns: int) -> float | None:
+        heard_ns, silent = self._watches.last_heard(device_id)
+        return (now_ns - heard_ns) / 1e9 if silent else None
+
+    def _row(self, standing: Standing, row: int, now_ns: int) -> Row:
+        name = standing.devices[row]
+        heard_ns, silent = self._watches.last_heard(name)
+        why = reasons(standing, row, self.manifest, silent_s=(now_ns - heard_ns) / 1e9 if silent else None)
+        newest_ns = int(standing.newest_ns[row].max())
+        return Row(
+            name=name,
+            activity=int(standing.activity[row]),
+            confidence=round(float(standing.confidence[row]), 3),
+            onset=int(standing.onset_ns[row]) // _MS,
+            heard=heard_ns // _MS,
+            newest=None if newest_ns == NEVER else newest_ns // _MS,
+            rate=self._rate_hz(standing, row),
+            completeness=None if standing.latest_ns[row] == NO_WINDOW else round(float(standing.completeness[row]), 3),
+            silent=silent,
+            why=why[0].text if why else "",
+            doubt=[] if silent else in_doubt(standing, row),
+            gap=int(standing.gap_ns[row]) // _MS,
+        )
+
+    def _rate_hz(self, standing: Standing, row: int) -> float | None:
+        """As seen where somebody looks, of the slowest of the model's sensors; else as it was taken to be."""
+        traces = self.traces.of(standing.devices[row])
+        if traces is not None:
+            seen = [t.rate_hz for t in (traces.acc, traces.gyro)[: len(self.manifest.preprocessing.sensors)]]
+            known = [rate for rate in seen if rate is not None]
+            if known:
+                return round(min(known), 1)
+        taken = float(standing.feed_hz[row].min())
+        return round(taken, 1) if taken else None
+
+    def _facts(self, standing: Standing, row: Row, now_ns: int) -> list[tuple[str, str, str]]:
+        facts: list[tuple[str, str, str]] = []
+        traces = self.traces.of(row.name)
+        if traces is not None and (traces.acc.pieces or traces.gyro.pieces):
+            for what, trace in (("Accelerometer", traces.acc), ("Gyroscope", traces.gyro)):
+                measured = "being measured" if trace.rate_hz is None else f"{trace.rate_hz:.1f} Hz"
+                facts.append((what, measured if trace.pieces else "no readings", ""))
+        taken = standing.feed_hz[0]
+        if taken.any():
+            grid_hz = self.manifest.preprocessing.rate_hz
+            facts.append(("Rate", f"taken as {taken.min():.3g} Hz", f"put on the model's grid of {grid_hz} Hz"))
+        if row.newest is not None:
+            ahead_ns = row.newest * _MS - (now_ns if row.silent else row.heard * _MS)
+            word = (
+                "right"
+                if abs(ahead_ns) < _CLOCK_NS
+                else f"{_span(abs(ahead_ns))} {'ahead' if ahead_ns > 0 else 'behind'}"
+            )
+            facts.append(("Clock", word, "of its newest reading against the service's"))
+        return facts
+
+
+def _span(ns: int) -> str:
+    """A span of time, roughly.
+
+    >>> _span(7_000_000_000), _span(200_000_000_000_000), _span(4 * 10**17)
+    ('7 seconds', '2.3 days', '12.7 years')
+    """
+    seconds = ns / 1e9
+    for unit, length in (("years", 31_557_600.0), ("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= length * 1.5:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

@@ -1,0 +1,116 @@
+// One watch on the overview.
+
+import { describeBands, drawBands, fitCanvas, timeline } from "./bands.js";
+import { make, Ring, say } from "./element.js";
+import { colourOf, iconOf, resolved } from "./palette.js";
+import { Tape } from "./tape.js";
+import { ago, duration, percent, spoken } from "./words.js";
+
+export const SEEN_MS = 8000;
+const LATE_MS = 3000;
+let numbers = 0;
+
+export class Card {
+  constructor(watch, state) {
+    this.watch = watch;
+    this.state = state;
+    const id = `card-${++numbers}`;
+    this.ring = new Ring(make("span", { class: "ring" }));
+    this.activity = make("h2", { class: "card-activity" });
+    this.name = make("p", { class: "card-name" }, watch.name);
+    this.heardText = make("span");
+    this.heard = make("p", { class: "heard" }, make("span", { class: "dot", "aria-hidden": "true" }), this.heardText);
+    this.lanes = make("div", { class: "lanes", "aria-hidden": "true" });
+    this.bands = make("canvas", { class: "bands", "aria-hidden": "true" });
+    this.why = make("span", { class: "why" });
+    this.numbers = make("span", { class: "numbers" });
+    this.description = make("span", { class: "hidden", id });
+    this.link = make(
+      "a",
+      { class: "card", href: `#/watch/${encodeURIComponent(watch.name)}`, "aria-describedby": id },
+      make("div", { class: "card-top" }, this.ring.place, make("div", { class: "card-text" }, this.activity, this.name), this.heard),
+      this.lanes,
+      this.bands,
+      make("div", { class: "card-foot" }, this.why, this.numbers),
+    );
+    this.element = make("li", {}, this.link, this.description);
+    this.element.card = this;
+    this.tapes = [this.#tape("acc", 6), this.#tape("gyro", 2)];
+    this.visible = false;
+  }
+
+  #tape(sensor, least) {
+    const lane = make("div", { class: "lane" }, make("span", { class: "lane-name" }, sensor));
+    this.lanes.append(lane);
+    return new Tape(lane, this.watch[sensor], SEEN_MS, { least, width: sensor === "acc" ? 1.6 : 1.3 });
+  }
+
+  restyle() {
+    for (const tape of this.tapes) tape.restyle();
+    this.shown = null;
+    this.update();
+    if (this.visible) this.appear();
+  }
+
+  /** Comes into sight. */
+  appear() {
+    this.visible = true;
+    for (const tape of this.tapes) {
+      tape.resize();
+      tape.redraw();
+    }
+    this.drawBands();
+  }
+
+  gained(sensor, from) {
+    if (this.visible) this.tapes[sensor === "acc" ? 0 : 1].extend(from);
+  }
+
+  move(time) {
+    for (const tape of this.tapes) tape.show(time);
+  }
+
+  update() {
+    const { row } = this.watch;
+    if (!row) return;
+    const label = row.activity < 0 ? null : this.state.labels[row.activity];
+    if (label !== this.shown) {
+      this.shown = label;
+      this.link.style.setProperty("--activity", colourOf(label));
+      say(this.activity, row.silent ? "Silent" : spoken(label));
+    }
+    const quiet = this.state.now() - row.heard;
+    say(this.activity, row.silent ? "Silent" : spoken(label));
+    this.link.classList.toggle("silent", Boolean(row.silent));
+    this.ring.show(label === null ? 0 : row.confidence, row.silent ? "silent" : iconOf(label));
+    this.heard.dataset.state = row.silent ? "silent" : quiet > LATE_MS ? "late" : "live";
+    say(this.heardText, ago(quiet));
+    say(this.why, this.#remark(row, label));
+    if (row.why) this.why.title = row.why;
+    else this.why.removeAttribute("title");
+    say(this.numbers, this.#figures(row));
+  }
+
+  #remark(row, label) {
+    if (row.doubt?.length > 1) return `${row.doubt.map((i) => spoken(this.state.labels[i])).slice(0, 2).join(" or ")}?`;
+    if (label === null || label === "unknown") return row.why ?? "";
+    return `${percent(row.confidence)} · for ${duration((row.newest ?? row.onset) - row.onset)}`;
+  }
+
+  #figures(row) {
+    const parts = [];
+    if (row.rate != null) parts.push(`${row.rate.toFixed(row.rate < 10 ? 1 : 0)} Hz`);
+    if (row.completeness != null) parts.push(percent(row.completeness));
+    return parts.join(" · ");
+  }
+
+  drawBands() {
+    const { row } = this.watch;
+    if (!row || !this.visible) return;
+    const to = row.newest ?? 0, from = to - this.state.historyMs;
+    const bouts = timeline(this.watch, this.state.labels);
+    say(this.description, describeBands(bouts, from, to));
+    const place = fitCanvas(this.bands);
+    if (place) drawBands(place, bouts, from, to, { track: resolved("--sunk") });
+  }
+}
