@@ -17,8 +17,9 @@ import numpy as np
 from streamer.activities import UNKNOWN
 from streamer.bouts import NO_WINDOW
 from streamer.live.documents import Detail, Fleet, Row
+from streamer.live.facts import Fact, of_clock, of_rates, of_source, trouble
 from streamer.live.history import BoutHistory
-from streamer.live.reasons import in_doubt, reasons
+from streamer.live.reasons import Why, in_doubt, reasons
 from streamer.live.survey import Page, Survey, natural
 from streamer.live.traces import Traces
 from streamer.preprocessing.timelines import NEVER
@@ -31,8 +32,6 @@ from streamer.tracking import NONE
 HISTORY_NS: Final = 900_000_000_000
 #: A fleet is looked over at most this often, however many look on.
 _SURVEY_NS: Final = 1_000_000_000
-#: A watch's clock may differ from the service's by this much before that is worth a word.
-_CLOCK_NS: Final = 5_000_000_000
 _MS: Final = 1_000_000
 
 
@@ -113,8 +112,8 @@ class Board:
         return Detail(
             row=row,
             smoothed=np.round(standing.smoothed[0], 4).tolist(),
-            reasons=reasons(standing, 0, self.manifest, silent_s=self._silent_s(device_id, now_ns)),
-            facts=self._facts(standing, row, now_ns),
+            reasons=self._why(standing, 0, now_ns),
+            facts=self._facts(standing, row),
             windows=[] if traces is None else traces.windows.since(windows_from),
             bouts=None
             if bouts is None
@@ -136,14 +135,10 @@ class Board:
             counts=np.bincount(activity, minlength=len(self.labels) + 1).tolist(),
         )
 
-    def _silent_s(self, device_id: str, now_ns: int) -> float | None:
-        heard_ns, silent = self._watches.last_heard(device_id)
-        return (now_ns - heard_ns) / 1e9 if silent else None
-
     def _row(self, standing: Standing, row: int, now_ns: int) -> Row:
         name = standing.devices[row]
         heard_ns, silent = self._watches.last_heard(name)
-        why = reasons(standing, row, self.manifest, silent_s=(now_ns - heard_ns) / 1e9 if silent else None)
+        why = self._why(standing, row, now_ns)
         newest_ns = int(standing.newest_ns[row].max())
         return Row(
             name=name,
@@ -171,36 +166,19 @@ class Board:
         taken = float(standing.feed_hz[row].min())
         return round(taken, 1) if taken else None
 
-    def _facts(self, standing: Standing, row: Row, now_ns: int) -> list[tuple[str, str, str]]:
-        facts: list[tuple[str, str, str]] = []
-        traces = self.traces.of(row.name)
-        if traces is not None and (traces.acc.pieces or traces.gyro.pieces):
-            for what, trace in (("Accelerometer", traces.acc), ("Gyroscope", traces.gyro)):
-                measured = "being measured" if trace.rate_hz is None else f"{trace.rate_hz:.1f} Hz"
-                facts.append((what, measured if trace.pieces else "no readings", ""))
-        taken = standing.feed_hz[0]
-        if taken.any():
-            grid_hz = self.manifest.preprocessing.rate_hz
-            facts.append(("Rate", f"taken as {taken.min():.3g} Hz", f"put on the model's grid of {grid_hz} Hz"))
+    def _why(self, standing: Standing, row: int, now_ns: int) -> list[Why]:
+        name = standing.devices[row]
+        heard_ns, silent = self._watches.last_heard(name)
+        found = reasons(standing, row, self.manifest, silent_s=(now_ns - heard_ns) / 1e9 if silent else None)
+        against = trouble(self._recognizer.source_of(name))
+        return found if against is None else [against, *found]
+
+    def _facts(self, standing: Standing, row: Row) -> list[Fact]:
+        taken_hz = float(standing.feed_hz[0].min())
+        found = [
+            *of_source(self._recognizer.source_of(row.name)),
+            *of_rates(self.traces.of(row.name), taken_hz, self.manifest.preprocessing.rate_hz),
+        ]
         if row.newest is not None:
-            ahead_ns = row.newest * _MS - (now_ns if row.silent else row.heard * _MS)
-            word = (
-                "right"
-                if abs(ahead_ns) < _CLOCK_NS
-                else f"{_span(abs(ahead_ns))} {'ahead' if ahead_ns > 0 else 'behind'}"
-            )
-            facts.append(("Clock", word, "of its newest reading against the service's"))
-        return facts
-
-
-def _span(ns: int) -> str:
-    """A span of time, roughly.
-
-    >>> _span(7_000_000_000), _span(200_000_000_000_000), _span(4 * 10**17)
-    ('7 seconds', '2.3 days', '12.7 years')
-    """
-    seconds = ns / 1e9
-    for unit, length in (("years", 31_557_600.0), ("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= length * 1.5:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} seconds"
+            found.append(of_clock((row.newest - row.heard) * _MS))
+        return found

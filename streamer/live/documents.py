@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from streamer.live.facts import Fact
 from streamer.live.reasons import Why
 from streamer.live.traces import Piece
 
@@ -106,7 +107,7 @@ class Detail(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     row: Row | None
     smoothed: list[float] = []  # msgspec copies it
     reasons: list[Why] = []
-    facts: list[tuple[str, str, str]] = []
+    facts: list[Fact] = []
     windows: list[tuple[int, list[int]]] = []
     bouts: list[tuple[int, int, int, float, str]] | None = None
 

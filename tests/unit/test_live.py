@@ -374,7 +374,7 @@ def test_a_watch_whose_clock_is_wrong_is_told_by_how_much(bundle: ModelBundle) -
     watched = Watched(bundle)
     watched.process(still("sitting", 3), now_ns=NOW_NS)
     detail = watched.board.detail("wrist", NOW_NS, windows_from=0, with_bouts=True)
-    assert ("Clock", "60.0 minutes behind", "of its newest reading against the service's") in detail.facts
+    assert ("Clock", "60.0 minutes behind", "its newest reading, against the service's") in detail.facts
     assert watched.board.detail("nobody", NOW_NS, windows_from=0, with_bouts=True).row is None
 
 

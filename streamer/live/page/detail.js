@@ -159,7 +159,7 @@ export class Detail {
     this.#list("d-bouts", rows.reverse(), ([label, onset, ms, confidence, ended]) => {
       const swatch = make("i");
       swatch.style.setProperty("--activity", colourOf(label));
-      return make("tr", {}, make("td", {}, swatch, spoken(label)), make("td", {}, clockTime(onset)), make("td", {}, duration(ms)), make("td", {}, percent(confidence)), make("td", {}, ended));
+      return make("tr", {}, make("td", {}, swatch, spoken(label)), make("td", {}, make("time", { datetime: new Date(onset).toISOString() }, clockTime(onset))), make("td", {}, duration(ms)), make("td", {}, percent(confidence)), make("td", {}, ended));
     });
   }
 
