@@ -103,26 +103,48 @@ function showWorkers({ worker, workers, port }) {
 
 function onFrame(frame) {
   state.clock = frame.now - performance.now();
-  const at = performance.now();
-  if (frame.fleet) showFleet(frame.fleet);
-  if (frame.page) turnPage(frame.page);
+  if (frame.fleet) showFleet(frame.fleet, route() === null);
+  // In detail there is no page; the cards are still there when one comes back.
+  if (frame.page && route() === null) turnPage(frame.page);
   for (const row of frame.rows ?? []) {
     const watch = watchOf(row.name);
     watch.row = row;
     cards.get(row.name)?.update();
   }
   for (const [name, bouts] of Object.entries(frame.bouts ?? {})) watchOf(name).bouts = bouts;
-  for (const sensor of ["acc", "gyro"]) {
-    for (const [name, pieces] of Object.entries(frame[sensor] ?? {})) {
-      const watch = watchOf(name);
-      const from = watch[sensor].add(pieces, SCALES[sensor]);
-      watch.head.arrive(Math.max(watch.acc.newest, watch.gyro.newest), at);
-      cards.get(name)?.gained(sensor, from);
-      if (name === detail.name) detail.gained(sensor, from);
-    }
-  }
+  takeReadings(frame);
   if (frame.rows) for (const card of cards.values()) if (card.visible) card.drawBands();
   if (frame.watch) detail.update(frame.watch, watchOf(detail.name));
+}
+
+function takeReadings(frame) {
+  const now = performance.now(), gained = new Set();
+  for (const sensor of ["acc", "gyro"]) {
+    for (const [name, pieces] of Object.entries(frame[sensor] ?? {})) {
+      const watch = watchOf(name), from = watch[sensor].add(pieces, SCALES[sensor]);
+      gained.add(watch);
+      cards.get(name)?.gained(sensor, from);
+      if (watch === detail.watch) detail.gained(sensor, from);
+    }
+  }
+  for (const watch of gained) {
+    // Without motion the traces stand still and are renewed about once a second.
+    if (still.matches && now - watch.head.arrived < 900) continue;
+    watch.head.arrive(Math.max(watch.acc.newest, watch.gyro.newest), now);
+  }
+}
+
+let moved = 0;
+
+/** Thirty times a second: more is not seen in such small traces. */
+function move(now) {
+  if (now - moved > 30) {
+    moved = now;
+    const at = (watch) => (still.matches ? watch.head.target : watch.head.at(now));
+    if (detail.watch) detail.tape.show(at(detail.watch));
+    else for (const card of cards.values()) if (card.visible) card.tape.show(at(card.watch));
+  }
+  requestAnimationFrame(move);
 }
 
 function onState(what) {
@@ -135,7 +157,7 @@ function onState(what) {
 
 // --- the overview -----------------------------------------------------------------------------------------------------
 
-function showFleet(fleet) {
+function showFleet(fleet, isOverview) {
   state.fleet = fleet;
   const live = fleet.watches - fleet.silent;
   say(byId("fleet"), plural(fleet.watches, "watch", "watches"));
@@ -147,6 +169,7 @@ function showFleet(fleet) {
   const status = byId("status");
   status.dataset.state = fleet.unready ? "unready" : "live";
   say(byId("status-text"), fleet.unready ? `Not recognising: ${fleet.unready}` : "Live");
+  if (!isOverview) return;
   showCounts(fleet.counts);
   showPager(fleet);
   showEmpty(fleet);
@@ -241,24 +264,6 @@ function glide(before) {
     if (!dx && !dy) continue;
     element.animate([{ transform: `translate(${dx}px, ${dy}px)` }, { transform: "none" }], { duration: 450, easing: "cubic-bezier(0.3, 0.7, 0.2, 1)" });
   }
-}
-
-// --- motion -----------------------------------------------------------------------------------------------------------
-
-let stepped = 0;
-
-function animate(now) {
-  // Without motion the traces stand still and are renewed once a second.
-  if (!still.matches || now - stepped > 1000) {
-    stepped = now;
-    for (const card of cards.values()) {
-      const { head } = card.watch;
-      const at = still.matches ? head.target : head.step(now);
-      if (card.visible) card.move(at);
-    }
-    detail.move(now, still.matches);
-  }
-  requestAnimationFrame(animate);
 }
 
 // --- places and keys --------------------------------------------------------------------------------------------------
@@ -362,4 +367,4 @@ onTheme(() => {
 });
 
 show();
-requestAnimationFrame(animate);
+requestAnimationFrame(move);

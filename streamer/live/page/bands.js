@@ -3,10 +3,22 @@
 import { colourOf } from "./palette.js";
 import { duration, percent, spoken } from "./words.js";
 
+// Sizes as the browser tells of them: asking for one would have it lay out the whole page again.
+const sizes = new WeakMap();
+const sizing = new ResizeObserver((entries) => {
+  for (const { target, contentRect } of entries) sizes.set(target, contentRect);
+});
+
+/** A canvas ready to be drawn on, in CSS pixels and empty; null while it isn't shown. */
 export function fitCanvas(canvas) {
-  const ratio = Math.min(devicePixelRatio || 1, 2);
-  const width = canvas.clientWidth, height = canvas.clientHeight;
+  let size = sizes.get(canvas);
+  if (!size) {
+    sizing.observe(canvas);
+    sizes.set(canvas, (size = canvas.getBoundingClientRect()));
+  }
+  const { width, height } = size;
   if (!width) return null;
+  const ratio = Math.min(devicePixelRatio || 1, 2);
   if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
     canvas.width = Math.round(width * ratio);
     canvas.height = Math.round(height * ratio);

@@ -35,18 +35,18 @@ export class Card {
     );
     this.element = make("li", {}, this.link, this.description);
     this.element.card = this;
-    this.tapes = [this.#tape("acc", 6), this.#tape("gyro", 2)];
+    for (const sensor of ["acc", "gyro"]) this.lanes.append(make("span", { class: `lane-name ${sensor}` }, sensor));
+    this.tape = new Tape(
+      this.lanes,
+      { acc: { readings: watch.acc, share: 0.58, least: 6 }, gyro: { readings: watch.gyro, share: 0.42, least: 2 } },
+      SEEN_MS,
+      1.5,
+    );
     this.visible = false;
   }
 
-  #tape(sensor, least) {
-    const lane = make("div", { class: "lane" }, make("span", { class: "lane-name" }, sensor));
-    this.lanes.append(lane);
-    return new Tape(lane, this.watch[sensor], SEEN_MS, { least, width: sensor === "acc" ? 1.6 : 1.3 });
-  }
-
   restyle() {
-    for (const tape of this.tapes) tape.restyle();
+    this.tape.restyle();
     this.shown = null;
     this.update();
     if (this.visible) this.appear();
@@ -55,19 +55,13 @@ export class Card {
   /** Comes into sight. */
   appear() {
     this.visible = true;
-    for (const tape of this.tapes) {
-      tape.resize();
-      tape.redraw();
-    }
+    this.tape.resize();
+    this.tape.redraw();
     this.drawBands();
   }
 
   gained(sensor, from) {
-    if (this.visible) this.tapes[sensor === "acc" ? 0 : 1].extend(from);
-  }
-
-  move(time) {
-    for (const tape of this.tapes) tape.show(time);
+    if (this.visible) this.tape.extend(sensor, from);
   }
 
   update() {

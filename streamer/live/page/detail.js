@@ -24,7 +24,7 @@ export class Detail {
     this.windows = [];
     this.minutes = 5;
     this.ring = new Ring(byId("d-ring"));
-    this.tapes = { acc: this.#tape("acc", "acceleration, m/s²", 12), gyro: this.#tape("gyro", "angular rate, rad/s", 4) };
+    this.tape = this.#tape();
     this.bars = Array.from({ length: BAR_ROWS }, () => this.#bar());
     const chart = byId("d-chart");
     this.canvas = chart.querySelector("canvas");
@@ -52,7 +52,8 @@ export class Detail {
     this.name = watch.name;
     this.watch = watch;
     say(byId("d-name"), watch.name);
-    for (const [sensor, { tape }] of Object.entries(this.tapes)) tape.readings = watch[sensor];
+    for (const [sensor, lane] of Object.entries(this.tape.lanes)) lane.readings = watch[sensor];
+    this.tape.origin = null;
     this.#resize();
     if (watch.row) this.#head(watch.row);
   }
@@ -62,7 +63,7 @@ export class Detail {
   }
 
   restyle() {
-    for (const { tape } of Object.values(this.tapes)) tape.restyle();
+    this.tape.restyle();
     this.said = {};
     if (this.watch) {
       this.#resize();
@@ -71,13 +72,7 @@ export class Detail {
   }
 
   gained(sensor, from) {
-    this.tapes[sensor].tape.extend(from);
-  }
-
-  move(now, still) {
-    if (!this.watch) return;
-    const at = still ? this.watch.head.target : this.watch.head.step(now);
-    for (const { tape } of Object.values(this.tapes)) tape.show(at);
+    this.tape.extend(sensor, from);
   }
 
   update(told, watch) {
@@ -180,26 +175,29 @@ export class Detail {
 
   // --- motion -----------------------------------------------------------------------------------------------------
 
-  #tape(sensor, name, least) {
-    const labels = [0.25, 0.5, 0.75].map((at) => {
-      const label = make("span", { class: "scale" }), rule = make("span", { class: "rule" });
-      label.style.top = rule.style.top = `${100 * at}%`;
-      return { at, label, rule };
-    });
-    const lane = make("div", { class: "lane", "aria-hidden": "true" }, ...labels.map(({ rule }) => rule), make("span", { class: "lane-name" }, name), ...labels.map(({ label }) => label));
-    byId("d-motion").append(lane);
-    const scaled = (middle, half) => {
-      for (const { at, label } of labels) say(label, String(Number((middle + half * (1 - 2 * at)).toFixed(2))));
+  #tape() {
+    const motion = byId("d-motion");
+    const lane = (sensor, name, least, top) => {
+      const labels = [0.25, 0.5, 0.75].map((at) => {
+        const label = make("span", { class: "scale" }), rule = make("span", { class: "rule" });
+        label.style.top = rule.style.top = `${top + 50 * at}%`;
+        motion.append(rule, label);
+        return { at, label };
+      });
+      motion.append(make("span", { class: `lane-name ${sensor}` }, name));
+      const scaled = (middle, half) => {
+        for (const { at, label } of labels) say(label, String(Number((middle + half * (1 - 2 * at)).toFixed(2))));
+      };
+      return { readings: { values: [], newest: -Infinity }, share: 0.5, least, scaled };
     };
-    return { tape: new Tape(lane, { values: [], newest: -Infinity }, SEEN_MS, { least, width: 1.9, scaled }), lane };
+    const lanes = { acc: lane("acc", "acceleration, m/s²", 12, 0), gyro: lane("gyro", "angular rate, rad/s", 4, 50) };
+    return new Tape(motion, lanes, SEEN_MS, 1.9);
   }
 
   #resize() {
     if (!this.watch) return;
-    for (const { tape } of Object.values(this.tapes)) {
-      tape.resize();
-      tape.redraw();
-    }
+    this.tape.resize();
+    this.tape.redraw();
     this.#draw();
   }
 

@@ -48,10 +48,16 @@ export const iconOf = (label) => (label === null ? "none" : Object.hasOwn(ICONS,
 
 const probe = document.createElement("span");
 probe.hidden = true;
+const known = new Map();
+onTheme(() => known.clear());
 
 /** What a custom property of the style sheet comes to in this theme, for canvases. */
 export function resolved(property) {
-  if (!probe.isConnected) document.body.append(probe);
-  probe.style.color = `var(${property})`;
-  return getComputedStyle(probe).color;
+  let colour = known.get(property);
+  if (colour === undefined) {
+    if (!probe.isConnected) document.body.append(probe);
+    probe.style.color = `var(${property})`;
+    known.set(property, (colour = getComputedStyle(probe).color));
+  }
+  return colour;
 }

@@ -1,11 +1,11 @@
-// A moving trace of one sensor: a strip longer than what is seen of it, drawn once and slid along.
+// A moving trace of a watch's sensors: a strip longer than what is seen of it, drawn once and moved along.
 //
 //     |<------------- strip ------------->|
 //                  |<--- seen --->|            newest
 //     ...xxxxxxxxxx|xxxxxxxxxxxxxx|xxxxxxx.....
 //
-// Only new readings are drawn; moving is left to the compositor. What is seen follows the newest reading at a distance
-// that bridges the pause between two messages, so that it moves evenly though readings come in lumps.
+// Only new readings are drawn. What is seen follows the newest reading at a distance that bridges the pause between two
+// messages, so that it moves evenly though readings come in lumps.
 
 import { resolved } from "./palette.js";
 
@@ -46,58 +46,87 @@ export class Readings {
   }
 }
 
-/** Where the eye is: follows the newest reading evenly. */
+/** Where the eye is: on its way to the newest reading, evenly. */
 export class Playhead {
   constructor(windowMs) {
     this.windowMs = windowMs;
-    this.at = null;
-    this.speed = 1;
     this.target = null;
-    this.last = 0;
-    this.arrived = 0;
     this.pause = 400;
+    this.arrived = this.duration = 0;
   }
 
+  /** Where it is now. */
+  at(now) {
+    if (this.target === null) return null;
+    const passed = this.duration ? Math.min((now - this.arrived) / this.duration, 1) : 1;
+    return this.from + (this.target - this.from) * passed;
+  }
+
+  /** Readings have come up to a time. */
   arrive(newest, now) {
     if (this.target !== null && newest <= this.target && newest > this.target - this.windowMs) return;
-    if (this.at === null || newest < this.at || newest - this.at > 1.5 * this.windowMs) {
+    const at = this.at(now);
+    if (at === null || newest < at || newest - at > 1.5 * this.windowMs) {
       // From elsewhere, or after a long pause.
-      this.at = newest;
+      this.from = newest;
+      this.duration = 0;
     } else {
       const pause = now - this.arrived;
       this.pause = Math.max(pause, this.pause + (pause - this.pause) * 0.15);
+      this.from = at;
+      this.duration = Math.min(Math.max(1.25 * this.pause, 250), 3000);
     }
     this.arrived = now;
     this.target = newest;
-    this.speed = (newest - this.at) / Math.min(Math.max(1.25 * this.pause, 250), 3000);
-  }
-
-  step(now) {
-    const passed = Math.min(now - this.last, 200);
-    this.last = now;
-    if (this.at !== null) this.at = Math.min(this.target, this.at + passed * this.speed);
-    return this.at;
   }
 }
 
 const STEPS = [0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 5120, 10240];
 
+/** One sensor's part of a tape: a share of its height, with a scale of its own. */
+class Lane {
+  constructor(readings, { share, least, scaled = null }) {
+    Object.assign(this, { readings, share, least, scaled, middle: 0, half: least });
+  }
+
+  fits(from) {
+    const [low, high] = this.#span(from);
+    return low >= this.middle - this.half && high <= this.middle + this.half;
+  }
+
+  fit() {
+    const [low, high] = this.#span(0);
+    const needed = Math.max(this.least, ((high - low) / 2) * 1.12);
+    const half = STEPS.find((step) => step >= needed) ?? needed;
+    const middle = (low + high) / 2;
+    // Around zero where that costs little, so that still and moving look alike.
+    this.middle = !(Math.max(Math.abs(low), Math.abs(high)) > half) ? 0 : Math.round(middle / (half / 4)) * (half / 4);
+    this.half = half;
+    if (low < this.middle - half || high > this.middle + half) this.middle = middle;
+    this.scaled?.(this.middle, this.half);
+  }
+
+  #span(from) {
+    const { values } = this.readings;
+    let low = Infinity, high = -Infinity;
+    for (let i = from; i < values.length; i += 4) {
+      low = Math.min(low, values[i + 1], values[i + 2], values[i + 3]);
+      high = Math.max(high, values[i + 1], values[i + 2], values[i + 3]);
+    }
+    return [low, high];
+  }
+}
+
 export class Tape {
-  /** lane: an element with a fixed height; least: smallest half span that is shown, in the readings' unit. */
-  constructor(lane, readings, windowMs, { least, width = 1.5, scaled = null }) {
-    this.lane = lane;
-    this.readings = readings;
+  /** place: an element with a fixed height; lanes: by sensor its readings, share of the height and least half span. */
+  constructor(place, lanes, windowMs, lineWidth) {
+    this.place = place;
+    this.lanes = Object.fromEntries(Object.entries(lanes).map(([sensor, lane]) => [sensor, new Lane(lane.readings, lane)]));
     this.windowMs = windowMs;
-    this.least = least;
-    this.lineWidth = width;
-    this.scaled = scaled;
+    this.lineWidth = lineWidth;
     this.canvas = document.createElement("canvas");
-    lane.append(this.canvas);
+    place.append(this.canvas);
     this.context = this.canvas.getContext("2d");
-    this.origin = null;
-    this.drawn = 0;
-    this.middle = 0;
-    this.half = least;
     this.restyle();
   }
 
@@ -107,83 +136,69 @@ export class Tape {
   }
 
   resize() {
-    const width = this.lane.clientWidth, height = this.lane.clientHeight, ratio = Math.min(devicePixelRatio || 1, 2);
+    const width = this.place.clientWidth, height = this.place.clientHeight, ratio = Math.min(devicePixelRatio || 1, 2);
     if (!width || (width === this.width && height === this.height && ratio === this.ratio)) return;
     Object.assign(this, { width, height, ratio, origin: null });
     this.canvas.width = Math.ceil(width * LONG * ratio);
     this.canvas.height = Math.ceil(height * ratio);
-    this.canvas.style.width = `${width * LONG}px`;
-    this.canvas.style.height = `${height}px`;
+    this.canvas.style.width = `${this.canvas.width / ratio}px`;
+    this.canvas.style.height = `${this.canvas.height / ratio}px`;
     this.perMs = width / this.windowMs;
+    let top = 0;
+    for (const lane of Object.values(this.lanes)) {
+      lane.top = top;
+      top += lane.height = lane.share * height;
+    }
   }
 
-  /** Draws readings from an index on, which `Readings.add` gave. */
-  extend(from) {
-    const { values } = this.readings;
+  /** Draws a sensor's readings from an index on, which `Readings.add` gave. */
+  extend(sensor, from) {
+    const lane = this.lanes[sensor], { newest, values } = lane.readings;
     if (!this.width || !values.length) return;
-    const out = this.origin === null || from < 0 || (this.readings.newest - this.origin) * this.perMs > this.width * LONG;
-    if (out || !this.#fits(values, from)) this.redraw();
-    else this.#stroke(values, Math.max(0, from - 4));
+    const out = this.origin === null || from < 0 || newest < this.origin || (newest - this.origin) * this.perMs > this.width * LONG;
+    if (out || !lane.fits(from)) this.redraw();
+    else this.#stroke(lane, Math.max(0, from - 4));
   }
 
   redraw() {
-    const { values, newest } = this.readings;
     if (!this.width) return;
-    this.#fit(values);
-    this.origin = newest - 1.7 * this.windowMs;
+    const newest = Math.max(...Object.values(this.lanes).map((lane) => lane.readings.newest));
+    this.origin = Number.isFinite(newest) ? newest - 1.7 * this.windowMs : null;
     this.context.setTransform(1, 0, 0, 1, 0, 0);
     this.context.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    let i = 0;
-    while (i < values.length && values[i] < this.origin) i += 4;
-    this.#stroke(values, i);
-    this.scaled?.(this.middle, this.half);
+    this.shown = null;
+    if (this.origin === null) return;
+    for (const lane of Object.values(this.lanes)) {
+      const { values } = lane.readings;
+      if (values.length) lane.fit();
+      let i = 0;
+      while (i < values.length && values[i] < this.origin) i += 4;
+      this.#stroke(lane, i);
+    }
   }
 
-  /** Slides so that a time stands at the right edge. */
+  /** Moves so that a time stands at the right edge: by whole pixels, which costs least where there is no graphics card. */
   show(time) {
     if (this.origin === null || time === null) return;
-    const x = this.width - (time - this.origin) * this.perMs;
-    this.canvas.style.transform = `translate3d(${x.toFixed(2)}px,0,0)`;
+    const x = Math.round((this.width - (time - this.origin) * this.perMs) * this.ratio) / this.ratio;
+    if (x === this.shown) return;
+    this.shown = x;
+    this.canvas.style.transform = `translate3d(${x}px, 0, 0)`;
   }
 
-  #span(values, from) {
-    let low = Infinity, high = -Infinity;
-    for (let i = from; i < values.length; i += 4) {
-      low = Math.min(low, values[i + 1], values[i + 2], values[i + 3]);
-      high = Math.max(high, values[i + 1], values[i + 2], values[i + 3]);
-    }
-    return [low, high];
-  }
-
-  #fits(values, from) {
-    const [low, high] = this.#span(values, from);
-    return low >= this.middle - this.half && high <= this.middle + this.half;
-  }
-
-  #fit(values) {
-    const [low, high] = this.#span(values, 0);
-    const middle = (low + high) / 2;
-    const needed = Math.max(this.least, ((high - low) / 2) * 1.12);
-    const half = STEPS.find((step) => step >= needed) ?? needed;
-    // Around zero where that costs little, so that still and moving look alike.
-    this.middle = Math.max(Math.abs(low), Math.abs(high)) <= half ? 0 : Math.round(middle / (half / 4)) * (half / 4);
-    this.half = half;
-    if (low < this.middle - half || high > this.middle + half) this.middle = middle;
-  }
-
-  #stroke(values, from) {
-    const { context, ratio, perMs, origin, middle, half, height } = this;
+  #stroke(lane, from) {
+    const { context, ratio, perMs, origin } = this, { values } = lane.readings;
     if (values.length - from < 8) return;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.lineWidth = this.lineWidth;
     context.lineJoin = context.lineCap = "round";
-    const scale = (height / 2 - this.lineWidth) / half;
+    const centre = lane.top + lane.height / 2, scale = (lane.height / 2 - this.lineWidth) / lane.half;
     for (let axis = 1; axis <= 3; axis++) {
       context.strokeStyle = this.colours[axis - 1];
       context.beginPath();
       let before = -Infinity;
       for (let i = from; i < values.length; i += 4) {
-        const x = (values[i] - origin) * perMs, y = height / 2 - (values[i + axis] - middle) * scale;
+        const x = (values[i] - origin) * perMs, y = centre - (values[i + axis] - lane.middle) * scale;
         if (values[i] - before > BREAK_MS) context.moveTo(x, y);
         else context.lineTo(x, y);
         before = values[i];
