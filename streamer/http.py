@@ -33,7 +33,7 @@ MOST_CONNECTIONS: Final = 50
 _CONNECTION_S: Final = 60.0
 
 #: Lets a request's connection live for some seconds from now, whatever its age.
-LET_LIVE: Final = web.AppKey("let_live", Callable[[web.Request, float], None])
+LET_LIVE: Final[web.AppKey[Callable[[web.Request, float], None]]] = web.AppKey("let_live")
 
 
 @asynccontextmanager
@@ -62,7 +62,6 @@ async def http_server(
     Raises:
         ConfigError: the address is in use or not to be had.
     """
-
     app = web.Application(client_max_size=MAX_BYTES)
     app.add_routes([*_probes(registry, unready), *routes])
     loop = asyncio.get_running_loop()

@@ -125,19 +125,23 @@ class Board:
             keys = {name: self._order.get(name) or natural(name) for name in self._watches}
             self._order = dict(sorted(keys.items(), key=lambda item: (item[1], item[0])))
         standing = self._recognizer.standing(self._order)
-        heard = [self._watches.last_heard(name) for name in standing.devices]
+        heard = [self._last_heard(name) for name in standing.devices]
         activity = np.where(standing.activity == NONE, len(self.labels), standing.activity)
         return Survey(
             at_ns=now_ns,
             standing=standing,
             heard_ns=np.fromiter((heard_ns for heard_ns, _ in heard), np.int64, len(heard)),
-            silent=np.fromiter((silent for _, silent in heard), np.bool_, len(heard)),
+            silent=np.fromiter((not is_alive for _, is_alive in heard), np.bool_, len(heard)),
             counts=np.bincount(activity, minlength=len(self.labels) + 1).tolist(),
         )
 
+    def _last_heard(self, device_id: str) -> tuple[int, bool]:
+        """Of a watch that is followed."""
+        return self._watches.last_heard(device_id) or (0, False)
+
     def _row(self, standing: Standing, row: int, now_ns: int) -> Row:
         name = standing.devices[row]
-        heard_ns, silent = self._watches.last_heard(name)
+        heard_ns, is_alive = self._last_heard(name)
         why = self._why(standing, row, now_ns)
         newest_ns = int(standing.newest_ns[row].max())
         return Row(
@@ -149,9 +153,9 @@ class Board:
             newest=None if newest_ns == NEVER else newest_ns // _MS,
             rate=self._rate_hz(standing, row),
             completeness=None if standing.latest_ns[row] == NO_WINDOW else round(float(standing.completeness[row]), 3),
-            silent=silent,
+            silent=not is_alive,
             why=why[0].text if why else "",
-            doubt=[] if silent else in_doubt(standing, row),
+            doubt=in_doubt(standing, row) if is_alive else [],
             gap=int(standing.gap_ns[row]) // _MS,
         )
 
@@ -168,8 +172,8 @@ class Board:
 
     def _why(self, standing: Standing, row: int, now_ns: int) -> list[Why]:
         name = standing.devices[row]
-        heard_ns, silent = self._watches.last_heard(name)
-        found = reasons(standing, row, self.manifest, silent_s=(now_ns - heard_ns) / 1e9 if silent else None)
+        heard_ns, is_alive = self._last_heard(name)
+        found = reasons(standing, row, self.manifest, silent_s=None if is_alive else (now_ns - heard_ns) / 1e9)
         against = trouble(self._recognizer.source_of(name))
         return found if against is None else [against, *found]
 
