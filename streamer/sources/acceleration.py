@@ -81,6 +81,7 @@ class Acceleration(msgspec.Struct, array_like=True):
         last_ns: newest of its times.
         unit: MS2, G, NO_GRAVITY or 0 while it is not known.
         sign: 1, -1, or 0 while it is not known.
+        doubtful: whether what has come lately does not go together with the unit.
         flows: whether readings of it were let through.
         problem: why its latest readings were refused.
         evidence: for unit and gravity.
@@ -92,6 +93,7 @@ class Acceleration(msgspec.Struct, array_like=True):
     last_ns: int
     unit: int = 0
     sign: int = 0
+    doubtful: bool = False
     flows: bool = False
     problem: RejectReason | None = None
     evidence: Evidence = msgspec.field(default_factory=Evidence)
@@ -104,16 +106,16 @@ def read_total(acc: Acceleration, stream: Stream, taken: Taken) -> Readings:
     """Acceleration as it came; what it and its message say of unit, sign and gravity is noted."""
     sensor = SENSORS[acc.sensor]
     acc.evidence.hear(sensor, stream.t_ns, stream.values)
-    unit = acc.evidence.settled(sensor)
-    if sensor.unit is None and stream.unit is not None:
-        unit = _NUMBERS[stream.unit]
-    elif not unit and not acc.unit and sensor.unit is not None and sensor.sure:
+    told = _NUMBERS[stream.unit] if sensor.unit is None and stream.unit is not None else 0
+    unit = told or acc.evidence.settled(sensor)
+    if not unit and not acc.unit and sensor.unit is not None and sensor.sure:
         unit = _NUMBERS[sensor.unit]
     sign = stream.sign or 0
     if acc.sensor == SensorId.UNCALIBRATED and unit in UNITS:
         # One switch of the app's changes both.
         sign = -1 if unit == G else 1
     _note(acc, unit, sign, taken)
+    acc.doubtful = not told and acc.evidence.is_doubtful(acc.unit)
     return stream.t_ns, stream.values
 
 
@@ -166,7 +168,6 @@ def _note(acc: Acceleration, unit: int, sign: int, taken: Taken) -> None:
     if (unit and acc.unit and unit != acc.unit) or (sign and acc.sign and sign != acc.sign):
         taken.anew |= acc.flows
         acc.flows = False
-        acc.held.clear()
     acc.unit, acc.sign = unit or acc.unit, sign or acc.sign
 
 
@@ -177,14 +178,14 @@ def in_si(acc: Acceleration, t_ns: Int64, values: Float64, sent: Sent) -> Readin
         PayloadError: it has no gravity in it, what it is has not been known for too long, or it is too large.
     """
     named = f"{sent.format} of {sent.device_id}: {SENSORS[acc.sensor].name}"
-    if acc.unit == NO_GRAVITY:
+    if acc.unit == NO_GRAVITY and not acc.doubtful:
         acc.held.clear()
         raise PayloadError(
             RejectReason.GRAVITY,
             f"{named} has no gravity in it; expected acceleration with gravity, or gravity too",
         )
     t_ns, values = acc.held.with_(t_ns, values)
-    if not acc.unit or not acc.sign:
+    if not acc.unit or not acc.sign or acc.doubtful:
         kept = np.flatnonzero(np.abs(t_ns - t_ns[-1]) <= HOLD_NS)[-MOST_HELD:]
         acc.held.put(t_ns[kept], values[kept])
         if len(kept) == len(t_ns):
@@ -199,7 +200,7 @@ def in_si(acc: Acceleration, t_ns: Int64, values: Float64, sent: Sent) -> Readin
 
 
 def _unknown(acc: Acceleration, named: str) -> PayloadError:
-    if not acc.unit:
+    if not acc.unit or acc.doubtful:
         return PayloadError(
             RejectReason.UNITS, f"{named}: m/s² or g? expected the watch to lie still for two seconds, which shows it"
         )

@@ -13,7 +13,7 @@ else, since nobody speeds up for long; its *spread* says whether the wearer kept
 
 One second's verdict may err, a turn of the hand or a lift, so several must agree; `needed` says how many. A verdict
 that contradicts the ones before it halves their weight, so that a sender that was set otherwise is followed within
-seconds, and while they contradict each other nothing new is settled.
+seconds. While verdicts contradict each other, or the second under way is beyond what anybody does, nothing is certain.
 
 All sums are of integers, thousandths of the unit: they come out the same however readings were cut into messages.
 """
@@ -39,6 +39,7 @@ UNSETTLED: Final = 0
 MS2: Final = 1
 G: Final = 2
 NO_GRAVITY: Final = 3
+_GRAVITY: Final = {MS2: STANDARD_GRAVITY, G: 1.0}
 
 SECOND_NS: Final = 1_000_000_000
 #: Readings without which a second says nothing.
@@ -46,6 +47,10 @@ _LEAST: Final = 5
 #: A hole, or a step back, begins another second.
 _HOLE_NS: Final = 500_000_000
 _MOST_VOTES: Final = 8
+#: Gravities that the mean of a second under way may have without anybody's wondering.
+_LEAST_G: Final = 0.2
+_MOST_G: Final = 3.0
+_MOMENT_NS: Final = 400_000_000
 
 
 class Second(NamedTuple):
@@ -110,6 +115,17 @@ class Evidence(msgspec.Struct, array_like=True):
         verdict = cast[0] + 1
         return verdict if self.votes[cast[0]] >= needed(sensor, verdict) else UNSETTLED
 
+    def is_doubtful(self, unit: int) -> bool:
+        """Whether what has come does not go together with a unit, so that readings had better wait."""
+        if sum(map(bool, self.votes)) > 1:
+            return True
+        gravity = _GRAVITY.get(unit)
+        if gravity is None or self.sums is None or self.sums.n < _LEAST:
+            return False
+        gravities = self.sums.second().mean / gravity
+        # A jump is without gravity for a moment.
+        return gravities > _MOST_G or (gravities < _LEAST_G and self.sums.last_ns - self.sums.first_ns > _MOMENT_NS)
+
     def _seconds(self, t_ns: Int64, values: Float64) -> Iterator[Second]:
         """The seconds that readings complete."""
         if not len(t_ns):
@@ -145,10 +161,11 @@ def judge(sensor: Sensor, second: Second) -> int:
         if sensor.sure:
             return G if 0.5 < mean < 1.8 else MS2 if 5.0 < mean < 18.0 else UNSETTLED
         return rest or (NO_GRAVITY if mean + spread < 0.5 else UNSETTLED)
-    documented, gravity = (MS2, STANDARD_GRAVITY) if sensor.unit == "m/s²" else (G, 1.0)
     if rest:
         return rest
-    return documented if mean > 0.5 * gravity else NO_GRAVITY if mean < 0.25 * gravity else UNSETTLED
+    documented = MS2 if sensor.unit == "m/s²" else G
+    gravities = mean / _GRAVITY[documented]
+    return documented if gravities > 0.5 else NO_GRAVITY if gravities < 0.25 else UNSETTLED
 
 
 def needed(sensor: Sensor, verdict: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -50,10 +51,12 @@ class Table(msgspec.Struct, array_like=True):
         utc = columns.pop("utc", None)
         try:
             streams = streams_of(columns)
-        except PayloadError:
-            # It may have begun in the midst of a sending; one column later it fits.
-            if not self.columns:
-                self.columns = dict(list(table.items())[1:])
+        except PayloadError as error:
+            if error.reason == RejectReason.SHAPE and not self.columns:
+                # It began in the midst of a sending: what fits together at its end is the next one's.
+                while not _fit(table):
+                    del table[next(iter(table))]
+                self.columns = table
             raise
         if utc is None or not len(utc) or not np.isfinite(utc[-1]):
             return replace(sent, streams=streams)
@@ -74,6 +77,12 @@ class Table(msgspec.Struct, array_like=True):
         if self.named and self.columns.keys() >= set(self.named):
             whole, self.columns, self.torn = self.columns, {}, 0
         return whole
+
+
+def _fit(columns: Mapping[str, bytes]) -> bool:
+    """Whether columns that belong together are equally long; a time without a sensor belongs to all."""
+    kinds = {name.partition("_")[0] if "t" not in columns else "" for name in columns if name != "utc"}
+    return all(len({len(c) for name, c in columns.items() if name != "utc" and name.startswith(k)}) == 1 for k in kinds)
 
 
 def dated(sent: Sent, start_ns: int | None) -> tuple[tuple[Stream, ...], int | None]:

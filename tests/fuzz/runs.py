@@ -17,8 +17,15 @@ from tests.fuzz.engine import Report, last_input, run, save
 ENGINES: Final = ("atheris", "mutate")
 #: Share of each target in a run over all of them.
 SHARES: Final = {
-    "json": 0.38,
-    "cbor": 0.38,
+    "json": 0.26,
+    "cbor": 0.26,
+    "sensor-logger": 0.06,
+    "phyphox": 0.04,
+    "phyphox-csv": 0.02,
+    "sensorlog": 0.04,
+    "movesense": 0.02,
+    "senml-json": 0.03,
+    "senml-cbor": 0.03,
     "csv": 0.06,
     "jsonl": 0.02,
     "npz": 0.04,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import random
 import tempfile
 from collections.abc import Callable, Sequence
@@ -12,20 +13,24 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import cbor2
 import numpy as np
 
 from streamer.activities import ACTIVITIES, UNKNOWN
 from streamer.bundle import GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, read_bundle
 from streamer.errors import ConfigError, PayloadError, RejectReason
+from streamer.imu import ImuBatch
 from streamer.onnx_file import requirements
 from streamer.recognizer import Recognizer
 from streamer.recordings.csv import read_csv
 from streamer.recordings.jsonl import read_jsonl
 from streamer.recordings.npz import read_npz_recordings
+from streamer.sources import Sources
 from streamer.watches import Limits
 from streamer.wire import topics
-from streamer.wire.payload import CONTENT_TYPES, Message, decode, encode_cbor, encode_json
+from streamer.wire.payload import CONTENT_TYPES, Message, Sent, decode, encode_cbor, encode_json, read
 from streamer.wire.readings import MAX_MAGNITUDE, MAX_T_NS
+from tests import phones
 from tests.bundles import START_NS, make_bundle
 from tests.fuzz.mutation import CBOR_SEEDS, JSON_SEEDS, composed
 from tests.motion import noise, still
@@ -33,6 +38,7 @@ from tests.motion import noise, still
 OK: Final = "ok"
 #: Ends a part of an input that is made of several.
 SEPARATOR: Final = b"\xff\xfe--\xfe\xff"
+CAPTURES: Final = Path(__file__).resolve().parents[1] / "captures"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,11 @@ def check_payload(payload: bytes, content_type: str | None = None) -> str:
     except PayloadError as error:
         _check_line(str(error))
         return error.reason
+    _check_batch(batch)
+    return OK
+
+
+def _check_batch(batch: ImuBatch) -> None:
     n = len(batch)
     assert n > 0
     assert batch.device_id == "w1"
@@ -72,7 +83,6 @@ def check_payload(payload: bytes, content_type: str | None = None) -> str:
             assert values.dtype == np.float64
             assert values.flags.c_contiguous
             assert np.abs(values).max() <= MAX_MAGNITUDE
-    return OK
 
 
 def _check_line(text: str) -> None:
@@ -87,6 +97,64 @@ def _payloads(seeds: Sequence[bytes], kind: str) -> Target:
         return check_payload(payload, CONTENT_TYPES[kind] if len(payload) % 2 else None)
 
     return Target(seeds, check, frozenset({OK, *RejectReason}), partial(composed, kind=kind))
+
+
+def _senders(seeds: Sequence[bytes], tails: Sequence[str] = ("",), content_type: str | None = None) -> Target:
+    """What other programs send, and what comes of it: on the topics below a watch's in turn."""
+
+    def check(content: bytes) -> str:
+        outcome, sources = OK, Sources()
+        for number, part in enumerate(content.split(SEPARATOR)[:16]):
+            topic = f"{topics.imu('w1')}{tails[number % len(tails)]}"
+            try:
+                got = read(Message(topic, part, content_type))
+                batches = [got] if isinstance(got, ImuBatch) else _taken(sources, got)
+            except PayloadError as error:
+                _check_line(str(error))
+                outcome = error.reason
+            else:
+                for batch in batches:
+                    _check_batch(batch)
+        return outcome
+
+    return Target(seeds, check, frozenset({OK, *RejectReason}))
+
+
+def _taken(sources: Sources, sent: Sent) -> list[ImuBatch]:
+    """What is let go; the state is written and read on the way."""
+    rows = np.zeros(1, np.int64)
+    if 0 in sources:
+        sources.import_rows(rows, sources.export_rows(rows))
+    taken = sources.take(0, sent)
+    if taken.error is not None:
+        _check_line(str(taken.error))
+    return taken.batches
+
+
+def _capture(name: str) -> bytes:
+    file = CAPTURES / name
+    return bytes.fromhex(file.read_text()) if file.suffix == ".hex" else file.read_bytes()
+
+
+def _captures(folder: str, *more: Message) -> list[bytes]:
+    """Of a program, and several messages of it."""
+    single = [
+        _capture(f"{folder}/{file.name}") for file in sorted((CAPTURES / folder).iterdir()) if file.suffix != ".txt"
+    ]
+    return [*single, *([SEPARATOR.join(message.payload for message in more)] if more else [])]
+
+
+def _senml_cbor() -> bytes:
+    """Records of both sensors, labels as numbers."""
+    labels = {"bn": -2, "bt": -3, "n": 0, "u": 1, "v": 2, "t": 6}
+    records = json.loads(phones.senml(noise(10))[0].payload)
+    return cbor2.dumps([{labels[label]: value for label, value in record.items()} for record in records])
+
+
+def _phyphox_csv() -> Target:
+    sendings = phones.phyphox_csv(noise(60, device="w1"), 20)
+    names = [message.topic.removeprefix(topics.imu("w1")) for message in sendings[0]]
+    return _senders([SEPARATOR.join(m.payload for sending in sendings[:2] for m in sending), b"1,2,null"], names)
 
 
 def _files(seeds: Sequence[bytes], read: Callable[[bytes], object], allowed: type[Exception] = ConfigError) -> Target:
@@ -220,6 +288,15 @@ def _events() -> Target:
 TARGETS: Final[dict[str, Callable[[], Target]]] = {
     "json": lambda: _payloads(JSON_SEEDS, "json"),
     "cbor": lambda: _payloads(CBOR_SEEDS, "cbor"),
+    "sensor-logger": lambda: _senders(
+        _captures("sensor-logger", *phones.sensor_logger(phones.logged(noise(40), phones.APPLE_PARTS)))
+    ),
+    "phyphox": lambda: _senders(_captures("phyphox", *phones.phyphox(noise(40)))),
+    "phyphox-csv": _phyphox_csv,
+    "sensorlog": lambda: _senders(_captures("sensorlog", *phones.sensorlog(noise(40)))),
+    "movesense": lambda: _senders(_captures("movesense"), ["/Meas/IMU6/52", "/Meas/Acc/52", "/Meas/IMU9/104"]),
+    "senml-json": lambda: _senders([_capture("senml/records.json"), phones.senml(noise(20), unit=None)[0].payload]),
+    "senml-cbor": lambda: _senders([_capture("senml/records.cbor.hex"), _senml_cbor()]),
     "csv": _csv,
     "jsonl": _jsonl,
     "npz": _npz,

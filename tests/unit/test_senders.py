@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from math import cos, sin
 from pathlib import Path
 from typing import Any, Final
@@ -341,3 +342,22 @@ def test_message_that_is_not_as_documented_is_refused_for_its_reason(
     assert refused.value.reason == reason
     assert str(refused.value).isprintable()
     assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'[{"bn":"' + b"a:" * 100_000 + b'","bt":1e9},' + b'{"n":"acc_x","v":1},' * 30_000 + b'{"v":1}]',
+        b'[{"bn":"a","bt":1e9},' + b'{"n":"acc_x","v":1},' * 45_000 + b"{}]",
+        b'[{"gyroRotationX":"1"},' + b"{}," * 300_000 + b"{}]",
+        b"{" + b"".join(b'"%x":1,' % i for i in range(90_000)) + b'"acc_x":1}',
+        b'{"payload":[' + b'{"name":"gravity","time":1},' * 30_000 + b'{"name":"","time":1}]}',
+    ],
+    ids=["long base name", "records", "rows", "columns", "readings"],
+)
+def test_the_worst_megabyte_of_another_program_costs_a_fraction_of_a_second(body: bytes) -> None:
+    start = time.process_time()
+    with pytest.raises(PayloadError):
+        read(Message(TOPIC, body))
+    # Of CPU time, whatever else runs: a fifth of a second at most, where nothing is quadratic.
+    assert time.process_time() - start < 2

@@ -36,6 +36,8 @@ FORMAT: Final = "SenML"
 #: Labels by their number in CBOR.
 _LABELS: Final = {-1: "bver", -2: "bn", -3: "bt", -4: "bu", -5: "bv", 0: "n", 1: "u", 2: "v", 6: "t"}
 _VERSION: Final = 10
+#: Characters of a base name, or of a name: a long one in each of many records would take long to look through.
+_LONGEST_NAME: Final = 250
 _RELATIVE_NS: Final = 2**28 * 1_000_000_000
 _PARTS: Final = re.compile(r"[:/;.]+")
 _UNITS: Final[dict[tuple[Kind, str | None], SensorId]] = {
@@ -180,6 +182,6 @@ def _number(value: object, label: str) -> float:
 
 
 def _text(value: object, label: str) -> str:
-    if not isinstance(value, str):
-        raise PayloadError(RejectReason.SCHEMA, f"SenML: {label}: expected text")
+    if not isinstance(value, str) or len(value) > _LONGEST_NAME:
+        raise PayloadError(RejectReason.SCHEMA, f"SenML: {label}: expected text of at most {_LONGEST_NAME} characters")
     return value

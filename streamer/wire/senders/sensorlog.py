@@ -31,6 +31,7 @@ import msgspec
 
 from streamer.errors import PayloadError, RejectReason
 from streamer.wire.message import Message
+from streamer.wire.readings import MAX_READINGS
 from streamer.wire.senders.streams import SensorId, Sent, Stream, seconds, stream
 
 FORMAT: Final = "SensorLog"
@@ -111,6 +112,8 @@ def _read(message: Message) -> list[_Row]:
             return [{_UNIT.sub("", key): value for key, value in parse_qsl(text, max_num_fields=1000)}]
         document = _rows.decode(message.payload)
         objects = document if isinstance(document, list) else [document]
+        if len(objects) > MAX_READINGS:
+            raise PayloadError(RejectReason.OVERSIZE, f"SensorLog: {len(objects)} rows; expected {MAX_READINGS}")
         wanted = {"loggingTime"} | {time for time, _ in _SENSORS.values()}
         wanted |= {f"{prefix}{axis}" for _, prefixes in _SENSORS.values() for prefix in prefixes for axis in "XYZ"}
         return [
