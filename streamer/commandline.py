@@ -22,7 +22,12 @@ _INTERRUPTED = 130
 
 
 def run(app: typer.Typer, program: str) -> NoReturn:
-    """Run a program's command line and exit."""
+    """Run a program's command line and exit; `--version` alone is answered for each of them here."""
+    if sys.argv[1:] == ["--version"]:
+        from importlib.metadata import version  # noqa: PLC0415 - takes a while to import
+
+        print(f"{program} {version('har-stream')}")  # noqa: T201 # a command line prints
+        sys.exit(0)
     try:
         status = app(prog_name=program, standalone_mode=False)
     except HarError as error:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -25,6 +26,7 @@ from streamer.wire.events import ActivityEvent
 from streamer.wire.payload import Message, encode_json
 from tests.bundles import POSTURE_SPEC, START_NS, make_bundle
 from tests.motion import MS, SECOND, Feed, joined, messages, still
+from tests.programs import BIN
 
 HAR_STREAM: Final = (sys.executable, "-m", "streamer")
 #: Nobody listens on port 1 of loopback.
@@ -81,6 +83,12 @@ def test_help_is_complete(har_stream: Callable[..., Ended]) -> None:
         assert field.type.__metadata__[-1].description in text
     classify = har_stream("classify", "--help")
     assert set(re.findall(r"--[a-z-]+", classify.out)) == {"--model", "--output", "--publish", "--help"}
+
+
+@pytest.mark.parametrize("program", ["har-stream", "simulator", "har-models"])
+def test_version_is_the_installed_one(program: str) -> None:
+    done = subprocess.run([BIN / program, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{program} {version('har-stream')}\n"
 
 
 def test_help_is_instant() -> None:
