@@ -121,7 +121,7 @@ def _waiting(standing: Standing, row: int, manifest: Manifest) -> list[Why]:
         found.append(
             Why(
                 "gathering",
-                f"Gathering the first window: {gathered / spec.rate_hz:.1f} of {spec.window_ns / 1e9:.1f} seconds.",
+                f"Gathering the first window: {gathered / spec.rate_hz:.1f} of {spec.window_ns / 1e9:.1f} s.",
             )
         )
     elif len(heard) == len(spec.sensors):

@@ -281,7 +281,7 @@ def test_nothing_stands_in_the_way_of_people_who_see_little_or_nothing(
 ) -> None:
     with open_page(browser, scheme=scheme, still=True) as page:
         page.goto(service.url())
-        expect(card(page, "torn").locator(".why")).to_have_text("Sitting or Standing?")
+        expect(card(page, "torn").locator(".why")).to_have_text("Sitting or standing?")
         assert axe(page) == []
         # What the canvases show is said in words, too.
         described = card(page, "watch-1").get_attribute("aria-describedby")

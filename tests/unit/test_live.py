@@ -332,7 +332,7 @@ def test_a_gap_is_told_with_what_is_gathered_since(tmp_path: Path) -> None:
             "gap",
             "A hole of 4.0 seconds in its readings ended the activity: more than the 1.0 seconds that can be bridged.",
         ),
-        ("gathering", "Gathering the first window: 1.9 of 3.0 seconds."),
+        ("gathering", "Gathering the first window: 1.9 of 3.0 s."),
     ]
 
 

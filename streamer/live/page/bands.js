@@ -41,7 +41,7 @@ export function timeline(watch, labels) {
   return bouts;
 }
 
-export function drawBands(place, bouts, from, to, { named = false, track = null, top = 0, ink = null } = {}) {
+export function drawBands(place, bouts, from, to, { named = false, track = null, top = 0, ink = null, caption = null } = {}) {
   const { context, width } = place;
   const height = place.height - top;
   const x = (t) => ((t - from) / (to - from)) * width;
@@ -50,6 +50,12 @@ export function drawBands(place, bouts, from, to, { named = false, track = null,
     context.beginPath();
     context.roundRect(0, top, width, height, 4);
     context.fill();
+  }
+  if (caption && !(bouts.length && x(bouts[0][1]) < 80)) {
+    context.fillStyle = caption;
+    context.font = "500 10px Inter, system-ui, sans-serif";
+    context.textBaseline = "middle";
+    context.fillText(`Last ${Math.round((to - from) / 60000)} min`, 7, top + height / 2 + 0.5);
   }
   for (const [label, onset, end, current] of bouts) {
     if (end <= from || onset >= to) continue;

@@ -86,13 +86,18 @@ export class Card {
   }
 
   #remark(row, label) {
-    if (row.doubt?.length > 1) return `${row.doubt.map((i) => spoken(this.state.labels[i])).slice(0, 2).join(" or ")}?`;
+    if (row.silent) return `Nothing for ${duration(this.state.now() - row.heard)}`;
+    if (row.doubt?.length > 1) {
+      const [first, second] = row.doubt.map((i) => spoken(this.state.labels[i]));
+      return `${first} or ${second.toLowerCase()}?`;
+    }
     if (label === null || label === "unknown") return row.why ?? "";
     return `${percent(row.confidence)} · for ${duration((row.newest ?? row.onset) - row.onset)}`;
   }
 
   #figures(row) {
     const parts = [];
+    if (row.silent) return "";
     if (row.rate != null) parts.push(`${row.rate.toFixed(row.rate < 10 ? 1 : 0)} Hz`);
     if (row.completeness != null) parts.push(percent(row.completeness));
     return parts.join(" · ");
@@ -105,6 +110,6 @@ export class Card {
     const bouts = timeline(this.watch, this.state.labels);
     say(this.description, describeBands(bouts, from, to));
     const place = fitCanvas(this.bands);
-    if (place) drawBands(place, bouts, from, to, { track: resolved("--sunk") });
+    if (place) drawBands(place, bouts, from, to, { track: resolved("--sunk"), caption: resolved("--ink-3") });
   }
 }

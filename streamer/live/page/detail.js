@@ -96,6 +96,7 @@ export class Detail {
     this.#showReasons(told.reasons ?? [], told.row);
     this.#showFacts(told.facts ?? []);
     this.#showBouts(watch);
+    byId("d-motion").classList.toggle("waiting", !watch.acc.values.length && !watch.gyro.values.length);
     this.#draw();
   }
 
