@@ -26,6 +26,10 @@ from simulator.datasets import hapt
 from streamer.bundle import FILE_LIMIT_BYTES, GOLDEN_LIMIT_BYTES, MOST_LABELS, ModelBundle, find_bundle, load_bundle
 from streamer.errors import ConfigError, PayloadError, RejectReason
 from streamer.imu import ImuBatch
+from streamer.live.feed import FRAME_S, MOST_VIEWERS
+from streamer.live.history import DEPTH
+from streamer.live.survey import MOST_SHOWN
+from streamer.live.traces import MOST_WATCHES, TRACE_NS, WINDOWS
 from streamer.number_text import LONGEST_LINE
 from streamer.recognizer import Recognizer
 from streamer.recordings import jsonl
@@ -88,6 +92,13 @@ def test_every_limit_of_the_documentation_is_the_codes() -> None:
         "seconds of readings that wait for their unit or sign": HOLD_NS / SECOND,
         "readings that wait for their unit or sign": MOST_HELD,
         "values of a column that comes as a message": MAX_COLUMN,
+        "viewers at once": MOST_VIEWERS,
+        "watches on one page": MOST_SHOWN,
+        "bouts kept of a watch": DEPTH,
+        "watches whose motion is kept": MOST_WATCHES,
+        "windows whose probabilities are kept of each": WINDOWS,
+        "seconds of motion kept of each": TRACE_NS / SECOND,
+        "frames a second": 1 / FRAME_S,
         "bytes of a line of CSV": LONGEST_LINE,
         "bytes of a line of JSON lines": jsonl.LONGEST_LINE,
         "activities of a bundle, of up to 40 letters each": MOST_LABELS,

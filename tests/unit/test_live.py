@@ -33,6 +33,8 @@ from tests.bundles import POSTURE_SPEC, POSTURES, START_NS, make_bundle
 from tests.live import message
 from tests.motion import SECOND, noise, rows, still
 
+#: Written by `python -m tests.screenshots`.
+IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 NOW_NS = START_NS + 3600 * SECOND
 
 
@@ -506,3 +508,10 @@ def test_only_names_of_the_service_are_answered(
     names = Names(http_host, "har.example.org", ["lab-pc"])
     assert [host for host in admitted if not names.admit(host)] == []
     assert [host for host in refused if names.admit(host)] == []
+
+
+@pytest.mark.parametrize("name", ["live-dark.png", "live-light.png", "live-detail.png"])
+def test_pictures_of_the_documentation_are_there_and_small(name: str) -> None:
+    content = (IMAGES / name).read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert len(content) < 200_000
