@@ -48,6 +48,11 @@ class Session:
         self._optional = topics.DEFAULT_FILTERS[1:] if settings.topic == topics.DEFAULT_FILTERS else ()
         self._refused = refused
         self._status_topic = topics.status(settings.client_id)
+        self._more_topics = (
+            f", {topics.HEALTH_FILTER}, {settings.home_assistant_prefix}/device/+/config"
+            if settings.home_assistant
+            else ""
+        )
         self._was_refused = False
         #: The client takes one batch at a time.
         self._publishing = asyncio.Lock()
@@ -68,8 +73,9 @@ class Session:
             self._was_refused = True
             logger.error(
                 "the broker refuses what har-stream publishes (reason code %d); expected the right to write "
-                "har/v1/+/activity, har/v1/+/event, har/v1/+/window and %s. Refused events are lost and counted",
+                "har/v1/+/activity, har/v1/+/event, har/v1/+/window%s and %s. Refused events are lost and counted",
                 refusals[0],
+                self._more_topics,
                 self._status_topic,
             )
         return len(refusals)

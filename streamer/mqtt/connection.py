@@ -30,7 +30,7 @@ REFUSALS: Final = frozenset({2, 4, 5, 133, 134, 135, 138, 140})
 #: The user property of MQTT 5 that names a message's place in a trace, and the most letters that are taken of one: 55
 #: today, more in versions to come.
 TRACEPARENT: Final = "traceparent"
-_LONGEST_TRACEPARENT: Final = 100
+LONGEST_TRACEPARENT: Final = 100
 #: Answers to a subscription or a publication from here on say no.
 REFUSED: Final = 128
 
@@ -153,5 +153,5 @@ def traceparent_in(user_properties: Iterable[tuple[object, object]]) -> str | No
     """
     for name, value in user_properties:
         if name == TRACEPARENT:
-            return value if isinstance(value, str) and len(value) <= _LONGEST_TRACEPARENT else None
+            return value if isinstance(value, str) and len(value) <= LONGEST_TRACEPARENT else None
     return None

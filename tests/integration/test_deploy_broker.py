@@ -70,10 +70,19 @@ async def test_service_and_simulator_have_all_the_rights_they_use(deployed: Depl
             started.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
         return started[-1]
 
-    async with deployed.client("reader") as reader:
+    async with deployed.client("reader") as reader, deployed.client("home-assistant") as hub:
         await reader.subscribe("har/v1/+/event")
         await reader.subscribe("har/service/+/status")
-        options = ["--http-port", "0", "--output", "none", "--state", str(deployed.folder / "state")]
+        await hub.subscribe("homeassistant/device/+/config")
+        options = [
+            "--http-port",
+            "0",
+            "--output",
+            "none",
+            "--state",
+            str(deployed.folder / "state"),
+            "--home-assistant",
+        ]
         service = start("har-stream", *options, account="har-stream")
         try:
             assert await received(reader, 1) == [("har/service/har-stream/status", b"online")]
@@ -82,6 +91,14 @@ async def test_service_and_simulator_have_all_the_rights_they_use(deployed: Depl
             replay = start("simulator", *motion, account="simulator")
             assert await asyncio.to_thread(replay.wait, 60) == 0, (deployed.folder / "simulator.log").read_text()
             assert [topic for topic, _ in await received(reader, 1)] == ["har/v1/synthetic-001/event"]
+            known = ("homeassistant/device/har_synthetic-001/config", "har/v1/synthetic-001/health")
+            ((topic, config),) = await received(hub, 1)
+            assert topic == known[0]
+            # Told again, as it asks for that; and what its sensors read.
+            await hub.publish("homeassistant/status", b"online", qos=1)
+            assert await received(hub, 1) == [(topic, config)]
+            await hub.subscribe(known[1])
+            assert [topic for topic, _ in await received(hub, 1)] == [known[1]]
             service.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(service.wait, 30) == 0
             while (last := await received(reader, 1))[0][0] != "har/service/har-stream/status":

@@ -30,6 +30,7 @@ from streamer.live.feed import FRAME_S, MOST_VIEWERS
 from streamer.live.history import DEPTH
 from streamer.live.survey import MOST_SHOWN
 from streamer.live.traces import MOST_WATCHES, TRACE_NS, WINDOWS
+from streamer.mqtt.connection import LONGEST_TRACEPARENT
 from streamer.number_text import LONGEST_LINE
 from streamer.recognizer import Recognizer
 from streamer.recordings import jsonl
@@ -91,6 +92,7 @@ def test_every_limit_of_the_documentation_is_the_codes() -> None:
         "names that wait for more readings": limits.probation_pool,
         "seconds of readings that wait for their unit or sign": HOLD_NS / SECOND,
         "readings that wait for their unit or sign": MOST_HELD,
+        "letters of a `traceparent`": LONGEST_TRACEPARENT,
         "values of a column that comes as a message": MAX_COLUMN,
         "viewers at once": MOST_VIEWERS,
         "watches on one page": MOST_SHOWN,

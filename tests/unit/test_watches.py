@@ -68,6 +68,26 @@ def test_watch_falls_silent_once_and_speaks_again() -> None:
     assert watches.fall_silent(70 * SECOND) == ["a"]
 
 
+def test_time_in_which_nobody_listened_excuses_a_watch_and_leaves_when_it_was_heard() -> None:
+    # second  0    1    2 ... 102   110    130
+    #         a    b    deaf        b      a!     ! falls silent
+    watches = followed("a", "b")
+    for deaf in (60, 40):
+        watches.excuse(deaf * SECOND)
+    watches.heard("b", 110 * SECOND)
+    assert watches.fall_silent(130 * SECOND - 1) == []
+    assert watches.fall_silent(130 * SECOND) == ["a"]
+    assert (watches.last_heard("a"), watches.last_heard("b")) == ((0, False), (110 * SECOND, True))
+    assert watches.last_heard("nobody") is None
+    # Over a restart, too; and forgotten with the watch.
+    other = followed("a", "b")
+    other.import_liveness(watches.export_liveness())
+    assert (other.last_heard("a"), other.alive_by_name()) == ((0, False), {"a": False, "b": True})
+    other.remove("a")
+    other.add("a", 200 * SECOND)
+    assert other.last_heard("a") == (200 * SECOND, True)
+
+
 def test_silent_watch_is_outdated_after_its_time_and_a_speaking_one_never() -> None:
     watches = followed("a", "b")
     assert watches.outdated(10_000 * SECOND) == []
