@@ -254,7 +254,7 @@ class Hub:
         """Say that it has started, as it does each time."""
         with self._lock:
             self.told_again.clear()
-        self._client.publish("homeassistant/status", b"online").wait_for_publish(5)
+        self._client.publish(f"{self.prefix}/status", b"online").wait_for_publish(5)
 
     def shown(self, device: str) -> dict[str, str]:
         """What a dashboard shows of a watch, by the end of the sensors' unique ids; empty where it is unknown."""

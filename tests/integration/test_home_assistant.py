@@ -22,9 +22,9 @@ from tests.motion import still
 from tests.programs import HarStream, simulator
 from tests.servers import HOST, Mosquitto, wait_until
 
-#: With every sort of letter that an id there may not have; of the second of two workers, whereas the birth message is
-#: of the first by its topic.
-WATCH: Final = "nurse@ward.3:right_a"
+#: With every sort of letter that an id there may not have; of the first of two workers, whereas home/hub/status is of
+#: the second, by the level of it that would name a device.
+WATCH: Final = "nurse@ward.3:left_a"
 FAR_S: Final = ("--silence", "1000", "--evict-after", "2000")
 
 Start = Callable[..., HarStream]
@@ -118,11 +118,10 @@ def test_sensors_follow_a_replay_through_silence_until_the_watch_is_forgotten(
 @pytest.mark.parametrize(
     ("options", "prefix", "keeps"),
     [
-        ((), "homeassistant", True),
-        # The default topic of the birth message does not change with the prefix.
-        (("--mqtt-client", "aiomqtt", "--home-assistant-prefix", "home/hub"), "home/hub", False),
+        (("--home-assistant-prefix", "home/hub"), "home/hub", True),
+        (("--mqtt-client", "aiomqtt"), "homeassistant", False),
     ],
-    ids=["two workers", "another prefix, no state"],
+    ids=["two workers, another prefix", "no state"],
 )
 def test_a_watch_stays_known_over_restarts_of_either_side(
     mosquitto: Mosquitto,

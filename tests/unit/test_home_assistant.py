@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from streamer.announcer import Announcer
 from streamer.bundle import ModelBundle, load_bundle, shipped_bundles
 from streamer.config import Settings
-from streamer.home_assistant import config_topic, discovery, object_id
+from streamer.home_assistant import birth_topics, config_topic, discovery, object_id
 from streamer.metrics import Metrics
 from streamer.mqtt.connection import Outgoing
 from streamer.recognizer import Recognizer
@@ -44,6 +44,11 @@ def document(device: str, bundle: ModelBundle) -> Outgoing:
         activities=bundle.labels,
         version="0.1.0",
     )
+
+
+def test_another_prefix_leaves_the_birth_message_where_it_is_by_default() -> None:
+    assert birth_topics("homeassistant") == ("homeassistant/status",)
+    assert birth_topics("home/hub") == ("home/hub/status", "homeassistant/status")
 
 
 @given(NAMES, NAMES)
