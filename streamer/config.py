@@ -120,7 +120,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         bool,
         Meta(description="Send OpenTelemetry traces to where OTEL_EXPORTER_OTLP_ENDPOINT says; needs the extra otel."),
     ] = False
-    output: Annotated[Literal["text", "json", "none"], Meta(description="What to print on standard output.")] = "text"
+    output: Annotated[
+        Literal["text", "lines", "json", "none"],
+        Meta(description="What to print on standard output; text: a table that keeps up on a terminal, else lines."),
+    ] = "text"
     log_format: Annotated[Literal["text", "json"], Meta(description="Format of the log on standard error.")] = "text"
     lateness: Annotated[
         float,

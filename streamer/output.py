@@ -10,11 +10,11 @@ from typing import Literal
 from streamer.wire.events import ActivityEvent, encode_event
 
 
-def printer(output: Literal["text", "json", "none"]) -> Callable[[ActivityEvent], None]:
+def printer(output: Literal["text", "lines", "json", "none"]) -> Callable[[ActivityEvent], None]:
     """What prints events in the chosen form; each line is flushed, so that pipes see it at once."""
     if output == "json":
         return _print_json
-    if output == "text":
+    if output in {"text", "lines"}:
         return _print_text
     return lambda _event: None
 

@@ -30,6 +30,7 @@ from streamer.metrics import Metrics, StageClock
 from streamer.output import printer
 from streamer.recognizer import Recognizer
 from streamer.service import Service
+from streamer.terminal import ShowLine, can_paint, painted
 from streamer.watches import Limits
 
 if TYPE_CHECKING:
@@ -101,13 +102,14 @@ async def _run(
         if embedded:
             host, port = await stack.enter_async_context(_embedded_broker(settings))
         store = await stack.enter_async_context(_state_store(settings, metrics, recognizer.bundle.digest))
-        board = Board(recognizer) if serves_page(settings) else None
+        paints = settings.output == "text" and settings.workers == 1 and can_paint(sys.stdout)
+        board = Board(recognizer) if paints or serves_page(settings) else None
         service = Service(
             settings,
             recognizer,
             metrics,
             clock,
-            show=printer(settings.output),
+            show=printer("none" if paints else settings.output),
             board=board,
             store=store,
             announcer=_announcer(settings, recognizer, metrics),
@@ -115,7 +117,7 @@ async def _run(
             embedded=embedded,
             worker=worker,
         )
-        page = None if board is None else _live_page(settings, worker, board, service)
+        page = _live_page(settings, worker, board, service) if board and serves_page(settings) else None
         token = settings.ingest_token()
         http_port = await stack.enter_async_context(
             http_server(
@@ -134,9 +136,24 @@ async def _run(
             logger.info("readings by POST to http://%s:%d/ingest/NAME", settings.http_host, http_port)
         if settings.duration is not None:
             loop.call_later(settings.duration, stop.set)
+        above: ShowLine | None = None
+        if board is not None and paints:
+            place = f"http://{_in_url(way_to(settings.http_host))}:{http_port}/" if page else f"{host}:{port}"
+            above = await stack.enter_async_context(_table(board, service, f"{place}  Ctrl-C to end", stop))
         if settings.demo:
-            await stack.enter_async_context(_demo_watches(port, settings.log_format))
+            await stack.enter_async_context(_demo_watches(port, settings.log_format, above=above))
         await service.run(stop, host=host, port=port)
+
+
+@asynccontextmanager
+async def _table(board: Board, service: Service, title: str, stop: asyncio.Event) -> AsyncIterator[ShowLine]:
+    """A table of the watches at the bottom of the terminal while the context lasts; gives what shows lines above."""
+    # Not needed by whoever reads lines.
+    from streamer.table import WatchTable  # noqa: PLC0415
+
+    table = WatchTable(board, service.unready, title=title, stream=sys.stdout)
+    async with painted(sys.stdout, table.draw, stop) as above:
+        yield above
 
 
 @asynccontextmanager
@@ -245,8 +262,14 @@ async def _state_store(settings: Settings, metrics: Metrics, model_digest: str) 
 
 
 @asynccontextmanager
-async def _demo_watches(port: int, log_format: LogFormat) -> AsyncIterator[None]:
-    """The simulator as a child process that replays synthetic watches."""
+async def _demo_watches(port: int, log_format: LogFormat, *, above: ShowLine | None) -> AsyncIterator[None]:
+    """The simulator as a child process that replays synthetic watches.
+
+    Args:
+        port: of the broker.
+        log_format: of its log.
+        above: takes its log's lines; None for standard error.
+    """
     arguments = (
         "replay synthetic --broker 127.0.0.1 --qos 0 --speed 1 --start now --format cbor "
         f"--port {port} --devices {_DEMO_WATCHES} --preroll {_DEMO_PREROLL_S}"
@@ -257,9 +280,12 @@ async def _demo_watches(port: int, log_format: LogFormat) -> AsyncIterator[None]
         *("-c", code),
         *arguments.split(),
         stdout=asyncio.subprocess.DEVNULL,
+        # On a terminal of its own it would show a bar.
+        stderr=asyncio.subprocess.PIPE,
         env=os.environ | {SIMULATOR_LOG_FORMAT: log_format},
     )
     logger.info("%d synthetic watches replay over MQTT", _DEMO_WATCHES)
+    relay = asyncio.create_task(_relay(child.stderr, above))
     try:
         yield
     finally:
@@ -271,6 +297,18 @@ async def _demo_watches(port: int, log_format: LogFormat) -> AsyncIterator[None]
         except TimeoutError:
             child.kill()
             await child.wait()
+        await relay
+
+
+async def _relay(lines: asyncio.StreamReader | None, above: ShowLine | None) -> None:
+    if lines is not None:
+        async for line in lines:
+            (above or _print_error)(line.decode(errors="replace").rstrip())
+
+
+def _print_error(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:

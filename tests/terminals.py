@@ -45,6 +45,7 @@ class Terminal:
         environment: Mapping[str, str] | None = None,
         without: Sequence[str] = (),
         history: int = 500,
+        foreground: bool = True,
     ) -> None:
         """Start it.
 
@@ -55,6 +56,7 @@ class Terminal:
             environment: besides this process's own.
             without: variables that it is not to have.
             history: lines scrolled away upwards that are kept.
+            foreground: it has the terminal to itself, as what a shell runs; else as what runs behind it.
         """
         self._screen = pyte.HistoryScreen(columns, lines, history=history)
         self._stream = pyte.ByteStream(self._screen)
@@ -64,9 +66,10 @@ class Terminal:
         self._size(columns, lines)
         variables = {name: value for name, value in os.environ.items() if name not in {*without, "NO_COLOR", "COLUMNS"}}
         variables |= {"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", **(environment or {})}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _AS_A_SHELL, *command], stdin=slave, stdout=slave, stderr=slave, env=variables
-        )
+        self._takes = threading.Event()
+        self._takes.set()
+        as_a_shell = [sys.executable, "-c", _AS_A_SHELL] if foreground else []
+        self.process = subprocess.Popen([*as_a_shell, *command], stdin=slave, stdout=slave, stderr=slave, env=variables)
         os.close(slave)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -75,6 +78,7 @@ class Terminal:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.resume()
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait(timeout=20)
@@ -126,6 +130,14 @@ class Terminal:
             raise TimeoutError(f"{error}\n{self.text}") from error
         assert self.has(pattern), f"ended with {self.process.poll()} before {pattern!r} showed:\n{self.text}"
 
+    def pause(self) -> None:
+        """Take nothing more of what the program writes."""
+        self._takes.clear()
+
+    def resume(self) -> None:
+        """Take it again."""
+        self._takes.set()
+
     def type(self, text: str) -> None:
         """Press keys."""
         os.write(self._master, text.encode())
@@ -148,6 +160,7 @@ class Terminal:
 
     def _read(self) -> None:
         while True:
+            self._takes.wait()
             try:
                 data = os.read(self._master, 65_536)
             except OSError:  # what Linux says once nobody has the terminal open any more
