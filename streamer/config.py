@@ -110,7 +110,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         bool, Meta(description="Make each watch a device of Home Assistant, by its MQTT discovery.")
     ] = False
     home_assistant_prefix: Annotated[
-        str, Meta(pattern="^[^#+\\x00]{1,200}$", description="Of the topics of Home Assistant's discovery.")
+        str,
+        Meta(
+            pattern="^[^#+/\\x00]+(/[^#+/\\x00]+)*$",
+            max_length=200,
+            description="Of the topics of Home Assistant's discovery.",
+        ),
     ] = "homeassistant"
     event_format: Annotated[
         Literal["plain", "cloudevents"],
