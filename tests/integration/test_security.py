@@ -391,12 +391,16 @@ def test_a_service_that_may_not_subscribe_ends_and_says_so(
     environment = {"HAR_STREAM_PASSWORD": "secret"}
     line = refusal(*options, environment=environment)
     assert line.endswith("the broker refuses the subscription to har/v1/+/imu (reason code 135)")
+    line = refusal(*options, "--topic", "sensor-logger", environment=environment)
+    assert line.endswith("the broker refuses the subscription to sensor-logger (reason code 135)")
     for topic in ("har/v1/+/imu", "har/v1/+/sync"):
         control("addRoleACL", "service", "subscribePattern", topic, "allow")
-    # The broker's own count of dropped messages is one that a service can do without.
+    # The broker's own count of dropped messages is one that a service can do without, and so are topics by default.
     service = HarStream(tmp_path, *options, environment=os.environ | environment)
     try:
         service.wait_ready()
+        for topic in DEFAULT_FILTERS[1:]:
+            assert f"refuses the subscription to {topic} (reason code 135): going on without" in service.log
         assert service.stop() == 0
     finally:
         service.kill()

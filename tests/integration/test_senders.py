@@ -18,8 +18,9 @@ from streamer.wire import topics
 from streamer.wire.events import ActivityEvent
 from streamer.wire.payload import Message, encode_cbor
 from tests import phones
-from tests.programs import HarStream
-from tests.servers import HOST, Mosquitto, free_port
+from tests.motion import still
+from tests.programs import HarStream, samples
+from tests.servers import HOST, Mosquitto, free_port, wait_until
 
 SECOND = 1_000_000_000
 TOKEN = "vhqG4QnYzS1cFZkLr0aW"  # noqa: S105 # of this test alone
@@ -46,11 +47,11 @@ def logged(streams: Sequence[ImuBatch], *every_ns: int, topic: str) -> list[Mess
     return [message for _, message in sorted(sent, key=lambda entry: entry[0])]
 
 
-async def publish(client: aiomqtt.Client, messages: Sequence[Message], token: str) -> None:
+async def publish(client: aiomqtt.Client, messages: Sequence[Message], token: str, *, qos: int = 0) -> None:
     """Publish all, and wait until they are worked off."""
     await client.subscribe(topics.SYNCED_FILTER, qos=1)
     for message in messages:
-        await client.publish(message.topic, message.payload)
+        await client.publish(message.topic, message.payload, qos=qos)
     await client.publish(topics.sync(token), qos=1)
     async with asyncio.timeout(60):
         async for answer in client.messages:
@@ -117,6 +118,61 @@ async def test_a_phones_stream_is_recognised_as_the_same_motion_in_si(
     ]
     assert bouts[0] == bouts[1]
     assert {activity for activity, _, _ in bouts[0]} > {"walking", "sitting", "lying"}
+
+
+async def test_what_is_known_of_a_sender_outlives_a_sigkill(
+    mosquitto: Mosquitto, tmp_path: Path, data_dir: Path
+) -> None:
+    recording = hapt.read_recordings(data_dir, subjects={"2"})[0]
+    streams = [stream[:6000] for stream in as_phones_measure(recording)]
+    messages = logged(streams, SECOND // 2, 3 * SECOND // 10, topic=topics.SENSOR_LOGGER)
+    # Killed where acceleration is held for its unit, and again where the watch is being followed.
+    parts = [messages[:2], messages[2:300], messages[300:]]
+    address = ("--broker", mosquitto.host, "--port", str(mosquitto.port), "--model", "uci-har-cnn")
+
+    async def recognised(name: str, lives: Sequence[Sequence[Message]]) -> list[ActivityEvent]:
+        events: dict[str, ActivityEvent] = {}
+        options = (*address, "--publish", "windows", "--client-id", name)
+        for number, part in enumerate(lives):
+            service = HarStream(tmp_path, *options, name=f"{name}-{number}", state=tmp_path / "state")
+            try:
+                service.wait_ready()
+                async with aiomqtt.Client(mosquitto.host, mosquitto.port) as client:
+                    await publish(client, part, f"{name}-{number}", qos=1)
+            finally:
+                service.kill()
+            events |= {event.id: event for event in service.events}
+        return list(events.values())
+
+    whole = await recognised("whole", [messages])
+    assert len(whole) > 80
+    assert await recognised("killed", parts) == whole
+
+
+async def test_workers_share_the_devices_of_a_topic_that_names_none(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    address = ("--broker", mosquitto.host, "--port", str(mosquitto.port))
+    service = HarStream(tmp_path, *address, workers=2)
+    try:
+        service.wait_ready()
+        messages = [
+            message
+            for device in map("phone-{}".format, range(6))
+            for message in phones.sensor_logger(
+                phones.logged(still("lying", 12.0, rate_hz=50.0), phones.uncalibrated_of_ios), device=device
+            )
+        ]
+        nobody = Message(topics.SENSOR_LOGGER, b'{"payload": []}')
+        async with aiomqtt.Client(mosquitto.host, mosquitto.port) as client:
+            await publish(client, [*messages, nobody], "done", qos=1)
+        wait_until(lambda: service.metric("har_messages_total") == len(messages) + 1, "all messages, each once")
+        wait_until(lambda: service.metric("har_rejects_total", reason="topic") == 1, "the one that names nobody")
+        assert service.metric("har_rejects_total") == 1
+        assert service.metric("har_devices") == 6
+        devices = [[s.value for s in samples(url) if s.name == "har_devices"] for url in service.urls]
+        assert all(count > [0] for count in devices)
+        assert service.stop() == 0
+    finally:
+        service.kill()
 
 
 def shares(service: HarStream, device: str) -> dict[int, list[float]]:
