@@ -166,7 +166,7 @@ def test_a_watch_stays_known_over_restarts_of_either_side(
     assert hub.devices
 
     # Once more, and the watch doesn't come back: whether or not this process ever knew it, it is removed.
-    service = start(*options[:-4], "--silence", "1", "--evict-after", "2", **keeping)
+    service = start(*options[:-4], "--silence", "0.5", "--evict-after", "1", **keeping)
     wait_until(lambda: not hub.devices, "removed", within_s=20)
     if keeps:
         assert {topic.rpartition("/")[2] for topic in retained(mosquitto)} == {"status"}
