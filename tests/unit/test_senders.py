@@ -7,6 +7,7 @@ import time
 from math import cos, sin
 from pathlib import Path
 from typing import Any, Final
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from streamer.errors import PayloadError, RejectReason
 from streamer.imu import ImuBatch
 from streamer.wire.payload import Message, Sent, device_in, read
-from streamer.wire.senders.streams import SENSORS, SensorId
+from streamer.wire.senders.streams import SENSORS, SensorId, column_of
 from streamer.wire.topics import SENSOR_LOGGER, imu, part
 
 CAPTURES: Final = Path(__file__).resolve().parents[1] / "captures"
@@ -170,6 +171,31 @@ def test_columns_of_phyphox_csv_are_read_each() -> None:
     column = sent(Message(part("wrist", "acc_x"), b"1, null,3")).column
     assert column is not None
     assert np.isnan(column[1]).tolist() == [False, True, False]
+
+
+def test_the_experiment_of_the_documentation_sends_what_is_read() -> None:
+    experiment = ET.parse(CAPTURES.parents[1] / "docs" / "how-to" / "har-stream.phyphox").getroot()  # noqa: S314 # ours
+    containers = {container.text for container in experiment.iter("container")}
+    filled = {
+        output.text: (sensor.get("type"), output.get("component"))
+        for sensor in experiment.iter("sensor")
+        for output in sensor.iter("output")
+    }
+    assert filled.keys() == containers
+    (connection,) = experiment.iter("connection")
+    assert connection.get("service") == "mqtt/json"
+    assert connection.get("sendTopic") == imu("NAME")
+    buffers = {
+        send.get("id", ""): filled[send.text] for send in connection.iter("send") if send.get("type") == "buffer"
+    }
+    document = {name: [1.0] for name in buffers}
+    got = sent(Message(TOPIC, json.dumps(document).encode()))
+    assert [stream.sensor for stream in got.streams] == [SensorId.PHYPHOX, SensorId.PHYPHOX_GYROSCOPE]
+    kinds = {"total": "accelerometer", "rate": "gyroscope"}
+    for name, (sensor, component) in buffers.items():
+        column = column_of(name)
+        assert column is not None
+        assert (kinds[str(column[0])], column[1]) == (sensor, component)
 
 
 # Sign ----------------------------------------------------------------------------------------------------------------
