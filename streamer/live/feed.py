@@ -152,7 +152,7 @@ class LivePage:
         except msgspec.ValidationError as error:
             return _refusal(HTTPStatus.BAD_REQUEST, f"query: {one_line(error)}")
         if self._viewers >= MOST_VIEWERS or self._closing.is_set():
-            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"{self._viewers} viewers already; try again later")
+            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"{self._viewers} viewers already")
         request.app[LET_LIVE](request, self._stream_s + _STUCK_S)
         response = web.StreamResponse(
             headers={**HEADERS, "Content-Type": "text/event-stream", "Cache-Control": "no-store"}
@@ -164,6 +164,9 @@ class LivePage:
                 _keep_little(request)
                 await response.write(f"retry: {_RETRY_MS}\n".encode() + _event("hello", _encode(self._hello)))
                 await self._send_frames(request, response, Viewer(self._board, query))
+            if request.transport is not None and request.transport.get_write_buffer_size():
+                # Who takes nothing would have the end of the stream wait for ever.
+                request.transport.abort()
         return response
 
     async def _send_frames(self, request: web.Request, response: web.StreamResponse, viewer: Viewer) -> None:
@@ -171,14 +174,15 @@ class LivePage:
         began_s = taken_s = loop.time()
         while loop.time() < began_s + self._stream_s and not self._closing.is_set():
             transport = request.transport
-            if transport is None or transport.is_closing():
+            if transport is None or transport.is_closing() or loop.time() > taken_s + _STUCK_S:
                 return
             if not transport.get_write_buffer_size():
                 taken_s = loop.time()
-                await response.write(_event("frame", _encode(viewer.frame(clock.now_ns(), self._unready()))))
-            elif loop.time() > taken_s + _STUCK_S:
-                transport.abort()
-                return
+                try:
+                    async with asyncio.timeout(_STUCK_S):
+                        await response.write(_event("frame", _encode(viewer.frame(clock.now_ns(), self._unready()))))
+                except TimeoutError:
+                    return
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), FRAME_S)
 

@@ -183,6 +183,24 @@ async def test_a_slow_viewer_gets_fewer_frames_and_nothing_piles_up(
         assert service.page.viewers == 2
 
 
+async def test_a_viewer_who_takes_nothing_is_let_go(bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamer.live.feed.FRAME_S", 0.005)
+    monkeypatch.setattr("streamer.live.feed._STUCK_S", 0.5)
+    service = LiveService(bundle)
+    names = [f"watch-{i}" for i in range(60)]
+    async with AsyncExitStack() as stack:
+        await service.serve(stack)
+        assert service.page is not None
+        stack.enter_context(closing(await slow_viewer(service.port)))
+        seen, second = False, 0
+        async with asyncio.timeout(20):
+            while service.page.viewers or not seen:
+                seen |= bool(service.page.viewers)
+                service.process([still("sitting", 1, start_s=second, device=name) for name in names])
+                second += 1
+                await asyncio.sleep(0.01)
+
+
 async def slow_viewer(port: int) -> socket.socket:
     """A viewer's connection of which little fits into the buffers."""
     viewer = socket.socket()

@@ -403,6 +403,18 @@ def test_page_finds_the_service_again_and_keeps_what_it_shows(browser: Browser, 
         loop.stop()
 
 
+def test_page_that_is_one_too_many_says_so_and_gets_in_when_there_is_room(
+    browser: Browser, service: LiveService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamer.live.feed.MOST_VIEWERS", 0)
+    with open_page(browser) as page:
+        page.goto(service.url())
+        expect(page.locator("#status")).to_have_text("Trying again: 0 viewers already")
+        monkeypatch.undo()
+        expect(page.locator("#status")).to_have_text("Live")
+        expect(page.locator("#watches .card")).to_have_count(8)
+
+
 def test_stream_that_comes_of_age_is_followed_by_another_without_a_word(page: Page, bundle: ModelBundle) -> None:
     service = few_watches(bundle, stream_s=0.6)
     with in_thread(service):

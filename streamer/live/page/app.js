@@ -147,11 +147,10 @@ function move(now) {
   requestAnimationFrame(move);
 }
 
-function onState(what) {
-  const status = byId("status");
+function onState(what, why = "") {
   if (what === "lost" || !state.fleet?.unready) {
-    status.dataset.state = what;
-    say(byId("status-text"), { live: "Live", connecting: "Connecting", lost: "Connection lost, trying again" }[what]);
+    byId("status").dataset.state = what;
+    say(byId("status-text"), what === "live" ? "Live" : why ? `Trying again: ${why}` : "Connection lost, trying again");
   }
 }
 

@@ -5,7 +5,7 @@ const SILENCE_MS = 6000;
 const PAUSES_MS = [500, 1000, 2000, 5000];
 
 export class Stream {
-  /** Callbacks: hello(document), frame(document), state("live" | "connecting" | "lost" | "full"). */
+  /** Callbacks: hello(document), frame(document), state("live" | "lost", why the service refuses, if it does). */
   constructor(callbacks) {
     this.callbacks = callbacks;
     this.query = null;
@@ -44,9 +44,9 @@ export class Stream {
     });
     source.addEventListener("error", () => {
       if (source !== this.source) return;
+      this.#failed();
       // Refused for good as far as the browser is concerned: there may be room later.
       if (source.readyState === EventSource.CLOSED) this.#retry();
-      this.#failed();
     });
   }
 
@@ -62,6 +62,20 @@ export class Stream {
     this.#close();
     const pause = PAUSES_MS[Math.min(this.failures, PAUSES_MS.length - 1)];
     this.timer = setTimeout(() => this.#open(), pause * (0.75 + Math.random() / 2));
+    this.#askWhy();
+  }
+
+  /** An EventSource doesn't tell what the answer was. */
+  async #askWhy() {
+    const asking = new AbortController();
+    try {
+      const answer = await fetch(`live/feed?${this.query}`, { signal: asking.signal });
+      if (!answer.ok && !this.source) this.callbacks.state("lost", (await answer.text()).trim());
+    } catch {
+      // The service is away: that is said already.
+    } finally {
+      asking.abort();
+    }
   }
 
   #watch() {
