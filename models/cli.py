@@ -57,25 +57,68 @@ def list_models() -> None:
 
 @app.command()
 def train(
-    recipe: RecipeName,
-    seed: Annotated[int, typer.Option(min=0, help="of weights, order and augmentation")] = 0,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="folder of the bundle [default: ./RECIPE]")] = None,
-    figures: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="JSON of `crossvalidate`, to go on the model card")
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RECIPE]",
+            help="a recipe's name, see `har-models list`",
+            autocompletion=bundles,
+            show_default=False,
+        ),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="own labelled recordings to teach --base by, in place of a recipe"),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="BUNDLE", help="a shipped bundle's name, or a bundle's folder", autocompletion=bundles),
+    ] = None,
+    new: Annotated[
+        list[str] | None, typer.Option(metavar="LABEL", help="an activity of --data that is new in spite of its name")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="of weights, order and augmentation of a recipe")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="folder of the bundle [default: ./RECIPE, or ./BASE-own]")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace what --data taught before")] = False,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON of `crossvalidate`, to go on the card of a recipe's model")
+    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
-    """Train a recipe's model and write its bundle."""
+    """Train a recipe's model, or teach a finished one by own recordings, and write its bundle."""
+    if (recipe is None) == (data is None) or (data is None) != (base is None):
+        raise ConfigError("expected a recipe, or own recordings by --data with the model to teach by --base")
     _require_train_extra()
+    if data is not None and base is not None:
+        _teach(data, base, out, new=tuple(new or ()), force=force, json_file=json_file)
+        return
     from models.bundling import finish_bundle
     from models.progress import told
     from models.recipes import find_recipe
 
-    chosen = find_recipe(recipe)
+    chosen = find_recipe(recipe or "")
+    folder = out or Path(chosen.name)
     with told(_say) as (say, on_epoch):
-        bundle = finish_bundle(
-            chosen, out or Path(recipe), seed=seed, crossvalidation=figures, say=say, on_epoch=on_epoch
-        )
-    _say(f"wrote {out or Path(recipe)}: bundle {bundle.manifest.name}, digest {bundle.digest}")
+        bundle = finish_bundle(chosen, folder, seed=seed, crossvalidation=figures, say=say, on_epoch=on_epoch)
+    _say(f"wrote {folder}: bundle {bundle.manifest.name}, digest {bundle.digest}")
+
+
+def _teach(
+    data: Path, base: str, out: Path | None, *, new: tuple[str, ...], force: bool, json_file: Path | None
+) -> None:
+    from models.progress import told
+    from models.teach import teach
+
+    folder = out or Path(f"{Path(base).name}-own")
+    with told(_say) as (say, _):
+        bundle, lesson = teach(data, base, folder, new=new, force=force, say=say)
+    print(lesson.text())
+    _write(json_file, lesson.json())
+    _say(
+        f"wrote {folder}: {len(bundle.labels)} activities, digest {bundle.digest}; serve it by har-stream --model {folder}"
+    )
 
 
 @app.command()

@@ -31,8 +31,13 @@ class RecordingError(ConfigError):
     """A recording or a data set cannot be found or read."""
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
+def nearest(name: str, names: Iterable[str], *, alike: float = 0.6) -> str:
     """The end of a message about an unknown name: which known one may be meant; empty when none is near.
+
+    Args:
+        name: the unknown one.
+        names: those that are known.
+        alike: how near, from 0 for anything to 1 for the same.
 
     >>> nearest("prot", ["port", "qos"])
     '; did you mean port?'
@@ -41,7 +46,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
     """
     import difflib  # noqa: PLC0415 - needed only where something is wrong
 
-    found = difflib.get_close_matches(name.lower(), list(names), n=1)
+    found = difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=alike)
     return f"; did you mean {found[0]}?" if found else ""
 
 
