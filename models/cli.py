@@ -116,9 +116,7 @@ def _teach(
         bundle, lesson = teach(data, base, folder, new=new, force=force, say=say)
     print(lesson.text())
     _write(json_file, lesson.json())
-    _say(
-        f"wrote {folder}: {len(bundle.labels)} activities, digest {bundle.digest}; serve it by har-stream --model {folder}"
-    )
+    _say(f"wrote {folder}: {len(bundle.labels)} activities, digest {bundle.digest}; har-stream --model {folder}")
 
 
 @app.command()

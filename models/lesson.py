@@ -68,17 +68,18 @@ class Lesson(msgspec.Struct, frozen=True, kw_only=True):
 
     def text(self) -> str:
         """A table for people."""
+        names = {label: f"{label} (new)" if label in self.new else label for label in self.activities}
+        width = min(max(map(len, [*names.values(), *self.after.per_group])) + 2, 60)
         lines = [f"{self.base} ({self.base_digest}) taught by {len(self.sources)} recordings; {self.protocol}", ""]
-        lines.append(f"{'activity':28}{'recall before':>14}{'after':>8}{'precision after':>17}{'windows':>9}")
-        for label in self.activities:
-            before, after = self.before.per_class[label], self.after.per_class[label]
-            name = f"{label} (new)" if label in self.new else label
-            lines.append(f"{name:28}{before.recall:14.3f}{after.recall:8.3f}{after.precision:17.3f}{after.support:9}")
-        lines += ["", f"{'recording':28}{'right before':>14}{'after':>8}{'windows':>26}"]
-        for name, figures in self.after.per_group.items():
+        lines.append(f"{'activity':{width}}  windows  recall before  after  precision after")
+        for label, name in names.items():
+            was, is_now = self.before.per_class[label], self.after.per_class[label]
             lines.append(
-                f"{name[-27:]:28}{self.before.per_group[name].accuracy:14.3f}{figures.accuracy:8.3f}{figures.n:26}"
+                f"{name:{width}}{is_now.support:9}{was.recall:15.3f}{is_now.recall:7.3f}{is_now.precision:17.3f}"
             )
+        lines += ["", f"{'recording':{width}}  windows   right before  after"]
+        for name, own in self.after.per_group.items():
+            lines.append(f"{name:{width}}{own.n:9}{self.before.per_group[name].accuracy:15.3f}{own.accuracy:7.3f}")
         before, after = self.before, self.after
         turned = f", {self.turned_new:.1%} by {' or '.join(self.new)}" if self.new else ""
         accuracy = f"accuracy {before.accuracy:.3f} before, {after.accuracy:.3f} after"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from models.augment import rotations
 from simulator.synthetic import motion, shipped_profiles
 from streamer.imu import ImuBatch
-from streamer.preprocessing.pipeline import denser, windows_of
+from streamer.preprocessing.pipeline import windows_of
 from streamer.preprocessing.spec import PreprocessingSpec
 
 #: Of each activity and each modelled person.
@@ -48,7 +48,7 @@ def made_up_windows(spec: PreprocessingSpec, *, seed: int, without: Collection[s
             values = motion(profile, profiles.band_edges_hz, samples=n, rate_hz=_RATE_HZ, rng=rng)
             if activity not in without:
                 batch = ImuBatch("made-up", t_ns, values[:, :3].copy(), values[:, 3:].copy(), float(_RATE_HZ))
-                parts.append(windows_of([batch], denser(spec, max(spec.hop_len // 2, 1))).samples)
+                parts.append(windows_of([batch], spec).samples)
     windows = np.concatenate(parts)
     return np.concatenate([windows, *(_turned(windows, generator) for _ in range(_TURNED))])
 

@@ -22,7 +22,7 @@ from models.networks import Network, parameter_count
 from models.own_recordings import OwnRecording, labels_of, read_own
 from models.rehearsal import made_up_windows
 from models.training import logits, softmax
-from models.tuning import Pupil, deal, held_out_answers, probabilities
+from models.tuning import Pupil, deal, held_out_answers, one_thread, probabilities
 from streamer.bundle import SCHEMA, Manifest, ModelBundle, find_bundle, load_bundle, save_bundle
 from streamer.classifier import Classifier
 from streamer.errors import ConfigError
@@ -72,7 +72,8 @@ def teach(
         raise ConfigError(f"--out {folder}: is there already; expected a new name, or --force to replace it")
     base = load_bundle(find_bundle(base_name))
     own = read_own(data, base, new=new)
-    taught = _learn(base, import_network(base), own, say)
+    with one_thread():
+        taught = _learn(base, import_network(base), own, say)
     bundle = _bundle(base, taught, folder)
     return bundle, taught.lesson
 

@@ -28,7 +28,7 @@ from models.networks import Network, build
 from models.recipes import RECIPES, Recipe
 from models.rehearsal import made_up_windows
 from models.training import fit, training_sittings, training_windows
-from models.tuning import Pupil, Teaching
+from models.tuning import Pupil, Teaching, one_thread
 
 #: With a rhythm of its own; hardly unlike others; without any rhythm.
 LEFT_OUT = ("brushing_teeth", "typing", "folding_clothes")
@@ -152,6 +152,11 @@ def main() -> None:
     person_base = _base(_RECIPE, met, given.keep_bases / "all.pt", given.epochs)
     activity_base = _base(replace(_RECIPE, labels=known), met, given.keep_bases / "without-three.pt", given.epochs)
     knower, learner = People(person_base, unmet, _RECIPE.labels), People(activity_base, unmet, (*known, *LEFT_OUT))
+    with one_thread():
+        _compare(activity_base, learner, person_base, knower)
+
+
+def _compare(activity_base: Network, learner: People, person_base: Network, knower: People) -> None:
     for name, teaching in (("as har-models train does", Teaching()), ("without made-up motion", Teaching(keep=0.0))):
         print(f"{len(knower.names)} people, {name}")
         teach_new(activity_base, learner, teaching, made_up_windows(_RECIPE.spec, seed=0, without=LEFT_OUT))

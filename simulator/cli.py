@@ -179,6 +179,11 @@ def replay(
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="of synthetic motion and faults")] = 0,
     rate: Annotated[int, typer.Option(min=1, max=1000, help="readings per second of synthetic watches")] = 50,
+    activity: Annotated[
+        list[str] | None,
+        typer.Option(help="what synthetic watches do; may be repeated  [default: what the default model recognises]"),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="what the watch is called, in place of its own name")] = None,
     fault: Annotated[
         list[str] | None,
         typer.Option(
@@ -215,6 +220,8 @@ def replay(
             preroll_s=preroll,
             seed=seed,
             rate_hz=rate,
+            activities=tuple(activity or ()),
+            name=name,
             faults=tuple(fault or ()),
         )
     )

@@ -46,6 +46,8 @@ class ReplayOptions:
     preroll_s: float = 0.0
     seed: int = 0
     rate_hz: int = 50
+    activities: tuple[str, ...] = ()
+    name: str | None = None
     faults: tuple[str, ...] = ()
 
 
@@ -58,10 +60,12 @@ def run_replay(options: ReplayOptions) -> Progress:
     """
     speed = parse_speed(options.speed)
     faults = [parse_fault(text) for text in options.faults]
-    selection = Selection(options.subject, options.split, options.devices, options.seed, options.rate_hz)
+    selection = Selection(
+        options.subject, options.split, options.devices, options.seed, options.rate_hz, options.activities
+    )
     originals = load(options.source, data_root(), selection)
     start_ns = parse_start(options.start, time.time_ns(), options.preroll_s)
-    watches = fleet(originals, devices=options.devices, start_ns=start_ns)
+    watches = fleet(originals, devices=options.devices, start_ns=start_ns, name=options.name)
     batches: Iterable[ImuBatch] = in_time_order(
         watches, options.batch, batch_s=_FASTEST_BATCH_S if speed is None else _LIVE_BATCH_S
     )

@@ -34,6 +34,7 @@ class Selection:
         split: the publisher's split of UCI HAR and HAPT, None for both parts.
         devices: how many watches; synthetic ones are made to order.
         seed, rate_hz: of synthetic watches.
+        activities: what synthetic watches do, empty for what the default model recognises.
     """
 
     subject: str | None = None
@@ -41,6 +42,7 @@ class Selection:
     devices: int | None = None
     seed: int = 0
     rate_hz: int = 50
+    activities: tuple[str, ...] = ()
 
 
 def load(source: str, root: Path, selection: Selection) -> list[Watch]:
@@ -55,7 +57,18 @@ def load(source: str, root: Path, selection: Selection) -> list[Watch]:
         raise ConfigError(f"--split {selection.split}: {source} has no published split; uci-har and hapt have one")
     if source == SYNTHETIC:
         _refuse_subject(source, selection)
-        return list(synthetic_watches(selection.devices or 1, seed=selection.seed, rate_hz=selection.rate_hz))
+        return list(
+            synthetic_watches(
+                selection.devices or 1,
+                seed=selection.seed,
+                rate_hz=selection.rate_hz,
+                playlist=selection.activities,
+            )
+        )
+    if selection.activities:
+        raise ConfigError(
+            f"--activity {selection.activities[0]}: {source} holds what was recorded; synthetic takes any"
+        )
     if source not in DATA_SETS:
         if not Path(source).exists():
             meant = nearest(source, NAMES)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.datasets.timeline import EPOCH_NS, NANOSECONDS
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, nearest
 from streamer.imu import ImuBatch
 from streamer.recording import ActivitySpan, Arrived, Recording
 
@@ -199,11 +199,17 @@ def synthetic_watches(
     Raises:
         ConfigError: a rate that does not divide 10^9, or an activity without a profile.
     """
+    from simulator.gestures import gestures  # noqa: PLC0415 - made of profiles
+
     profiles = shipped_profiles()
-    chosen = tuple(profiles.playlist if playlist is None else playlist)
+    profiles = msgspec.structs.replace(profiles, activities=profiles.activities | gestures())
+    chosen = tuple(playlist or profiles.playlist)
     for activity in chosen:
         if activity not in profiles.activities:
-            raise ConfigError(f"activity {activity!r} has no profile; expected any of {', '.join(profiles.activities)}")
+            raise ConfigError(
+                f"activity {activity!r} has no profile; expected any of {', '.join(profiles.activities)}"
+                f"{nearest(activity, profiles.activities)}"
+            )
     if not (1 <= rate_hz <= 1000 and NANOSECONDS % rate_hz == 0):
         raise ConfigError(f"rate {rate_hz} Hz: expected a divisor of 10^9 from 1 to 1000")
     starts = np.random.default_rng(seed).integers(0, _STAGGER_NS, devices).tolist()

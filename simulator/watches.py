@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from streamer.errors import ConfigError
 from streamer.imu import ImuBatch
 from streamer.recording import Arrived
+from streamer.wire import topics
 
 #: Copies of a recording start apart by this much at most, so that their windows do not fall due together.
 _STAGGER_NS: Final = 5_000_000_000
@@ -108,23 +110,33 @@ class Copy:
             yield replace(batch, device_id=self.device_id, t_ns=batch.t_ns + self.shift_ns, seq=seq)
 
 
-def fleet(watches: Sequence[Watch], *, devices: int | None, start_ns: int | None) -> list[Copy]:
+def fleet(
+    watches: Sequence[Watch], *, devices: int | None, start_ns: int | None, name: str | None = None
+) -> list[Copy]:
     """As many watches as asked for, the originals first, then copies `NAME-2`, `NAME-3`, ... that start later.
 
     Args:
         watches: the originals, at least one.
         devices: how many in all; None for the originals.
         start_ns: where the earliest reading is moved to, by whole periods; None to leave times as recorded.
+        name: what the first one is called in place of its own name, the others `NAME-2`, `NAME-3`, ...
+
+    Raises:
+        ConfigError: no watch may be called so.
     """
+    if name is not None and not topics.DEVICE_NAME.fullmatch(name):
+        raise ConfigError(f"--name {name!r:.100}: expected 1 to 64 of A-Z a-z 0-9 . _ : @ -, a letter or digit first")
     earliest_ns = min(watch.start_ns for watch in watches)
     move_ns = 0 if start_ns is None else start_ns - earliest_ns
     copies = []
     for index in range(len(watches) if devices is None else devices):
         round_number, which = divmod(index, len(watches))
         watch = watches[which]
-        name = watch.device_id if not round_number else f"{watch.device_id}-{round_number + 1}"
+        own = watch.device_id if not round_number else f"{watch.device_id}-{round_number + 1}"
+        if name is not None:
+            own = name if not index else f"{name}-{index + 1}"
         later_ns = int(index * _GOLDEN_RATIO % 1 * _STAGGER_NS) if round_number else 0
-        copies.append(Copy(watch, name, _whole_periods(move_ns + later_ns, watch.rate_hz)))
+        copies.append(Copy(watch, own, _whole_periods(move_ns + later_ns, watch.rate_hz)))
     return copies
 
 
