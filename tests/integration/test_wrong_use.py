@@ -79,6 +79,15 @@ def prepare(folder: Path) -> None:
     (folder / "misspelt.toml").write_text("quous = 1\n")
     (folder / "secret").write_text("hunter2\n")
     (folder / "walk.csv").write_text("t_ns,acc_x,acc_y,acc_z\n0,1,2,3\n1,1,nothing,3\n")
+    for name, label, seconds in (
+        ("slips", "walkng", 9),
+        ("walk-of-3-s", "walking", 3),
+        ("single", "waving", 9),
+        ("unlabelled", "", 9),
+    ):
+        rows = [f"{i * 50_000_000},0,0,9.8,{label}\n" for i in range(20 * seconds)]
+        (folder / name).mkdir()
+        (folder / name / "walk.csv").write_text("t_ns,acc_x,acc_y,acc_z,label\n" + "".join(rows))
     authority = Authority(folder)
     authority.certificate  # noqa: B018 # is written when first asked for
     for name in ("client", "other"):
