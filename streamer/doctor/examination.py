@@ -122,7 +122,7 @@ def _over(main: Probe, settings: Settings, login: Login, ear: Ear, *, listen_s: 
         listen(main, beside, nearby, listen_s, lambda left_s: tell(left_s, len(ear.readings)))
     yield check_client_id(settings, login, mqtt_5=main.mqtt_5, statuses=ear.statuses)
     yield judge_subscriptions(settings, asked, ear, mqtt_5=main.mqtt_5)
-    yield watches.check_arrival(ear, nearby, settings, listen_s)
+    yield watches.check_arrival(ear, nearby, settings, login, listen_s)
     yield watches.check_nearby(nearby, allowed=allowed)
 
 

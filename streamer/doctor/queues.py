@@ -18,6 +18,7 @@ MESSAGES: Final = 1500
 #: The session goes by itself after this, should the doctor be killed; MQTT 5 only.
 _KEEP_S: Final = 120
 _QUIET_S: Final = 1.0
+_BACK_S: Final = 2.0
 _LONGEST_S: Final = 20.0
 _NEXT: Final = (
     "in Mosquitto: max_queued_messages 1000000000 and max_queued_bytes 536870912, as in deploy/mosquitto/mosquitto.conf"
@@ -59,7 +60,7 @@ def check_queue(login: Login, main: Probe, token: str, messages_per_s: float) ->
         with session(receive) as away:
             if away.open() != 0 or away.subscribe(topic, 1) >= REFUSED or main.publish(topic, b"first") >= REFUSED:
                 return denied
-            if not away.wait(lambda: bool(kept)):
+            if not away.wait(lambda: bool(kept), _BACK_S):
                 return denied
         sent = [b"%d" % number for number in range(MESSAGES)]
         answers = main.publish_all(topic, sent)
@@ -91,7 +92,8 @@ def check_dropped(ear: Ear) -> Finding:
     if int(said):
         return warning(
             "dropped",
-            f"{version} has dropped {said} messages from full queues since it was started, over all its clients",
+            f"{version} has dropped {said} messages from full queues since it was started, over all its clients, those "
+            "with which a doctor measured before included",
             _NEXT,
             dropped=int(said),
         )

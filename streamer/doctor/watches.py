@@ -15,6 +15,7 @@ from streamer.config import Settings
 from streamer.doctor.ear import Ear, Nearby
 from streamer.doctor.finding import Finding, failed, ok, skipped, warning
 from streamer.doctor.probe import Heard as Arrived
+from streamer.doctor.probe import Login
 from streamer.doctor.scale import FASTEST_RAD_S, Scale, scale_of, stuck_axes
 from streamer.errors import PayloadError, RejectReason
 from streamer.imu import ImuBatch
@@ -150,7 +151,7 @@ def recognize(ear: Ear, settings: Settings, bundle: ModelBundle) -> Heard:
     return Heard(watches, whole, {name: one for name, one in sources.items() if one.format != OWN.format})
 
 
-def check_arrival(ear: Ear, nearby: Nearby, settings: Settings, seconds: float) -> Finding:
+def check_arrival(ear: Ear, nearby: Nearby, settings: Settings, login: Login, seconds: float) -> Finding:
     """Whether anything arrives on the service's topics."""
     names = ", ".join(settings.topic)
     fresh = [heard for heard in ear.readings if not heard.retained]
@@ -173,11 +174,13 @@ def check_arrival(ear: Ear, nearby: Nearby, settings: Settings, seconds: float) 
                 f"{elsewhere}let the sender publish to har/v1/NAME/imu",
                 messages=0,
             )
+    place = f" --broker {login.host} --port {login.port}"
     kept = f"; {_many(len(ear.readings), 'message')} had been kept by the broker" if ear.readings else ""
     return failed(
         "readings",
         f"{names}: nothing arrived within {seconds:g} s{kept}",
-        "is the watch's app running, and does it publish there? Try it without a watch: `simulator replay synthetic`",
+        "is the watch's app running, and does it publish there? Try it without a watch: "
+        f"`simulator replay synthetic --start now{place}`",
         messages=0,
     )
 

@@ -39,7 +39,7 @@ OFFERED: Final = {
     "har-stream --mqtt-client ": ["gmqtt", "aiomqtt"],
     "har-stream --broker e": ["embedded"],
     "har-stream --model uci": ["uci-har-cnn", "uci-har-lstm"],
-    "har-stream doctor --li": ["--listen"],
+    "har-stream doctor --lis": ["--listen"],
     "har-stream classify --output j": ["json"],
     "har-stream --tls-ca ": [],
     "simulator replay sy": ["synthetic"],

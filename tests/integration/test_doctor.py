@@ -215,6 +215,7 @@ def test_access_list_that_denies(
     start_mosquitto: Callable[..., Mosquitto], diagnose: Diagnose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rights, "_BACK_S", 0.5)
+    monkeypatch.setattr(queues, "_BACK_S", 0.5)
 
     def start(name: str, *lines: str) -> int:
         (tmp_path / name).write_text("\n".join([*lines, ""]))
@@ -387,7 +388,7 @@ def test_services_that_throw_each_other_out_are_found(
             service = HarStream(tmp_path / name, *address)
             stack.callback(service.kill)
         wait_until(lambda: "trying again" in service.log, "one throws the other out", within_s=20)
-        found = diagnose(mosquitto.port, listen_s=3)
+        found = diagnose(mosquitto.port, listen_s=2)
     assert found["client-id"].status == "failed"
     assert "throw each other out" in found["client-id"].next
 
@@ -463,15 +464,16 @@ def test_the_command_takes_settings_from_everywhere_and_tells_of_all_in_its_stat
 
 
 def test_the_command_ends_with_status_1_where_something_fails_and_2_where_it_is_told_wrong() -> None:
-    nobody = run("--broker", HOST, "--port", "1", "--no-state", "--http-port", "0")
+    nowhere = ("--broker", HOST, "--port", "1", "--no-state", "--http-port", "0")
+    with ThreadPoolExecutor(3) as pool:
+        calls = [pool.submit(run, *given) for given in (nowhere, (*nowhere, "--json"), ("--port", "high"))]
+        nobody, document, wrong = (call.result() for call in calls)
     assert nobody.returncode == 1
     assert re.search(
         r"^failed +address +nothing listens at 127.0.0.1:1\n +next: start the broker", nobody.stdout, re.MULTILINE
     )
     assert nobody.stdout.splitlines()[-1].endswith("1 failed")
-    document = run("--broker", HOST, "--port", "1", "--no-state", "--http-port", "0", "--json")
     assert document.returncode == 1
     assert json.loads(document.stdout)["ok"] is False
-    wrong = run("--port", "high")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr == "har-stream: command line: --port is 'high'; expected a whole number from 0 up to 65535\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +76,22 @@ def test_axis_that_never_changes_is_named_unless_all_stand_still() -> None:
     moving[:, 1] = 0.0
     assert stuck_axes(moving) == [1]
     assert stuck_axes(np.zeros((50, 3))) == []
+
+
+def test_another_programs_sender_is_named_with_its_unit(bundle: ModelBundle) -> None:
+    ear = Ear(SETTINGS.topic, "token")
+    t_ns, acc = times(3, 50.0), walking(3)
+    for first in range(0, 150, 25):
+        readings = [
+            {"name": "totalacceleration", "time": int(at), "values": dict(zip("xyz", xyz, strict=True))}
+            for at, xyz in zip(t_ns[first : first + 25].tolist(), acc[first : first + 25].tolist(), strict=True)
+        ]
+        payload = json.dumps({"messageId": first, "sessionId": "s", "deviceId": "phone", "payload": readings}).encode()
+        ear.receive(Heard("sensor-logger", payload, None, retained=False, arrived_ns=int(t_ns[first + 24])))
+    heard = watches.recognize(ear, SETTINGS, bundle)
+    assert watches.check_decoding(heard).status == "ok"
+    found = watches.check_units(heard)
+    assert (found.status, "phone: Sensor Logger, totalacceleration in " in found.says) == ("ok", True), found.says
 
 
 def test_axis_that_is_missing_is_told(bundle: ModelBundle) -> None:
