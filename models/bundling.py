@@ -16,12 +16,13 @@ from models.assessment import evaluate_bundle, evaluate_streaming
 from models.card import card
 from models.crossvalidation import CrossValidation
 from models.data import Sitting, group_folds, labelled_windows
+from models.epoch import Epoch
 from models.export import to_onnx
 from models.golden import golden_vectors
 from models.networks import Network, parameter_count
 from models.recipes import Recipe
 from models.smoothing import DEFAULT, courses_of, fit_smoothing, spliced
-from models.training import Epoch, fit, fit_temperature, logits, softmax, training_sittings, training_windows
+from models.training import fit, fit_temperature, logits, softmax, training_sittings, training_windows
 from streamer.bundle import SCHEMA, Manifest, ModelBundle, Smoothing, load_bundle, save_bundle
 from streamer.errors import ConfigError
 

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.data import LabelledWindows, Sitting, group_folds, joined, labelled_windows, official_windows, recordings_of
+from models.epoch import Epoch
 from models.evaluation import Figures, score
 from models.recipes import Recipe
-from models.training import Epoch, fit, logits, softmax, training_sittings, training_windows
+from models.training import fit, logits, softmax, training_sittings, training_windows
 from streamer.errors import ConfigError
 
 #: Share of windows in the published random split of the Fitbit data that are for training.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from models.training import Epoch
+from models.epoch import Epoch
 from streamer.progress import bar, on_terminal
 
 Say = Callable[[str], None]

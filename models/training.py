@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,48 +12,12 @@ from torch import Tensor, nn
 
 from models.augment import WindowVarier, varied
 from models.data import LabelledWindows, Sitting, joined, labelled_windows, sittings_of
+from models.epoch import Epoch
 from models.evaluation import score
 from models.networks import Network, build
 from models.recipes import Recipe
 from simulator.datasets import uci_har
 from streamer.errors import ConfigError
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """What one epoch brought.
-
-    Attributes:
-        number: from 1.
-        of: epochs in all.
-        loss: mean training loss.
-        accuracy: on held-out groups, None without any.
-        macro_f1: likewise.
-        windows_per_s: training speed.
-        remaining_s: at this speed.
-    """
-
-    number: int
-    of: int
-    loss: float
-    accuracy: float | None
-    macro_f1: float | None
-    windows_per_s: float
-    remaining_s: float
-
-    def line(self) -> str:
-        """One line of progress."""
-        return f"epoch {self.number:3d}/{self.of}  {self.state()}"
-
-    def state(self) -> str:
-        """How well it does, how fast, and how long it takes yet."""
-        held_out = (
-            ""
-            if self.accuracy is None or self.macro_f1 is None
-            else f"  held-out accuracy {self.accuracy:.4f} macro-F1 {self.macro_f1:.4f}"
-        )
-        minutes, seconds = divmod(round(self.remaining_s), 60)
-        return f"loss {self.loss:.4f}{held_out}  {self.windows_per_s:,.0f} windows/s  {minutes}:{seconds:02d} left"
 
 
 def training_sittings(recipe: Recipe) -> list[Sitting]:
