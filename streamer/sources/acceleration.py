@@ -6,10 +6,11 @@ Where gravity has readings of its own it is interpolated to those of the acceler
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from streamer.errors import PayloadError, RejectReason
@@ -69,6 +70,11 @@ class _Waiting(msgspec.Struct, array_like=True):
     def put(self, t_ns: Int64, values: Float64) -> None:
         self.t_ns, self.values = t_ns.tobytes(), values.tobytes()
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether there are three values for each time."""
+        return len(self.t_ns) % 8 == 0 and len(self.values) == 3 * len(self.t_ns)
+
     def clear(self) -> None:
         self.t_ns = self.values = b""
 
@@ -91,8 +97,8 @@ class Acceleration(msgspec.Struct, array_like=True):
 
     sensor: SensorId
     last_ns: int
-    unit: int = 0
-    sign: int = 0
+    unit: Annotated[int, Meta(ge=0, le=NO_GRAVITY)] = 0
+    sign: Annotated[int, Meta(ge=-1, le=1)] = 0
     doubtful: bool = False
     flows: bool = False
     problem: RejectReason | None = None

@@ -22,10 +22,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import sqrt
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from streamer.imu import STANDARD_GRAVITY
@@ -65,7 +66,7 @@ class _Sums(msgspec.Struct, array_like=True):
 
     first_ns: int
     last_ns: int
-    n: int = 0
+    n: Annotated[int, Meta(ge=0)] = 0
     x: int = 0
     y: int = 0
     z: int = 0
@@ -90,7 +91,7 @@ class Evidence(msgspec.Struct, array_like=True):
     State: votes for MS2, G and NO_GRAVITY, and the second under way.
     """
 
-    votes: list[int] = msgspec.field(default_factory=lambda: [0, 0, 0])
+    votes: Annotated[list[int], Meta(min_length=3, max_length=3)] = msgspec.field(default_factory=lambda: [0, 0, 0])
     sums: _Sums | None = None
 
     def hear(self, sensor: Sensor, t_ns: Int64, values: Float64) -> None:

@@ -125,12 +125,12 @@ class Sources(Slots):
         for slot in rows.tolist():
             self.reset(slot)
         documents, end = state["document"].tobytes(), 0
-        for row, length in zip(state["row"].tolist(), state["length"].tolist(), strict=True):
-            try:
-                self._senders[int(rows[row])] = _decode(documents[end : end + length])
-            except (msgspec.DecodeError, IndexError) as error:
-                raise ConfigError(f"state of a sender: {error!s:.200}; expected one of this release") from error
-            end += length
+        try:
+            for row, length in zip(state["row"].tolist(), state["length"].tolist(), strict=True):
+                self._senders[int(rows[row])] = _read(documents[end : end + length])
+                end += length
+        except (msgspec.DecodeError, IndexError, ValueError) as error:
+            raise ConfigError(f"state of a sender: {error!s:.200}; expected one of this release") from error
 
     def source_of(self, slot: int) -> Source:
         """What is known of a slot's sender."""
@@ -178,6 +178,20 @@ class Sources(Slots):
         gyro = _turn(sender, streams, taken)
         taken.batches = _batches(sent, acc, gyro)
         return taken
+
+
+def _read(document: bytes) -> _Sender:
+    """A sender as it was written.
+
+    Raises:
+        DecodeError: it isn't one.
+        ValueError: its readings are not whole.
+    """
+    sender = _decode(document)
+    waiting = [] if sender.acc is None else [sender.acc.held, sender.acc.linear, sender.acc.gravity]
+    if not all(w.is_whole for w in waiting) or any(len(column) % 8 for column in sender.table.columns.values()):
+        raise ValueError("readings that are not whole")
+    return sender
 
 
 def _choose(streams: Sequence[Stream], used: Acceleration | _Rate | None) -> Stream | None:

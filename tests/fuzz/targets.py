@@ -236,14 +236,17 @@ def _state() -> Target:
     """States of watches, and of the watch whose state they take."""
     with tempfile.TemporaryDirectory() as name:
         recognizer = Recognizer(make_bundle(Path(name)), limits=Limits(max_watches=4))
-    recognizer.recognize([still("lying", 3.0)], START_NS)
-    state = recognizer.export_watch("wrist")
-    assert state is not None
+    motion = still("lying", 3.0)
+    recognizer.recognize([motion], START_NS)
+    parts = phones.sensor_logger(phones.logged(motion, phones.APPLE_PARTS), device="phone")
+    uncertain = phones.senml(motion, unit=None)
+    recognizer.process([*parts, *(Message(topics.imu("gateway"), m.payload) for m in uncertain[:2])], START_NS)
+    states = [recognizer.export_watch(name) for name in ("wrist", "phone", "gateway")]
 
     def read(content: bytes) -> None:
         recognizer.import_watch(content, START_NS)
 
-    return _files([state], read)
+    return _files([state for state in states if state is not None], read)
 
 
 def _events() -> Target:
