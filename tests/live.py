@@ -52,7 +52,9 @@ class LiveService:
         self.board.take(result)
         return result
 
-    async def serve(self, stack: AsyncExitStack, *, worker: int = 0, workers: int = 1) -> None:
+    async def serve(
+        self, stack: AsyncExitStack, *, worker: int = 0, workers: int = 1, connection_s: float = 60.0
+    ) -> None:
         """Serve until the stack is closed; on the same port as before."""
         self.page = LivePage(
             self.board,
@@ -64,7 +66,13 @@ class LiveService:
             stream_s=self._stream_s,
         )
         self.port = await stack.enter_async_context(
-            http_server(CollectorRegistry(), lambda: self.unready, port=self.port, routes=self.page.routes())
+            http_server(
+                CollectorRegistry(),
+                lambda: self.unready,
+                port=self.port,
+                connection_s=connection_s,
+                routes=self.page.routes(),
+            )
         )
         stack.callback(self.page.close)
 

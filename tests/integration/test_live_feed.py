@@ -191,14 +191,22 @@ async def test_a_viewer_who_takes_nothing_is_let_go(bundle: ModelBundle, monkeyp
     async with AsyncExitStack() as stack:
         await service.serve(stack)
         assert service.page is not None
+        # The viewer's own end of the connection stays open.
+        sockets, seen, second = open_sockets() + 1, False, 0
         stack.enter_context(closing(await slow_viewer(service.port)))
-        seen, second = False, 0
         async with asyncio.timeout(20):
-            while service.page.viewers or not seen:
+            # More than a frame's buffer at once, so that the stream waits in the middle of one.
+            while service.page.viewers or not seen or open_sockets() > sockets:
                 seen |= bool(service.page.viewers)
-                service.process([still("sitting", 1, start_s=second, device=name) for name in names])
-                second += 1
+                service.process([still("sitting", 10, start_s=second, device=name) for name in names])
+                second += 10
                 await asyncio.sleep(0.01)
+
+
+def open_sockets() -> int:
+    """How many this process has."""
+    targets = (str(file.readlink()) for file in Path("/proc/self/fd").iterdir() if file.is_symlink())
+    return sum(target.startswith("socket:") for target in targets)
 
 
 async def slow_viewer(port: int) -> socket.socket:
@@ -210,6 +218,16 @@ async def slow_viewer(port: int) -> socket.socket:
     await loop.sock_connect(viewer, ("127.0.0.1", port))
     await loop.sock_sendall(viewer, f"GET /live/feed HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n".encode())
     return viewer
+
+
+async def test_a_stream_outlives_other_connections(bundle: ModelBundle, http: aiohttp.ClientSession) -> None:
+    service = LiveService(bundle)
+    async with AsyncExitStack() as stack:
+        await service.serve(stack, connection_s=0.4)
+        began_s = time.monotonic()
+        async with http.get(service.url("live/feed")) as response:
+            while time.monotonic() < began_s + 1:
+                await next_event(response)
 
 
 async def test_a_stream_ends_at_its_age_and_with_the_service_and_leaves_nothing(
