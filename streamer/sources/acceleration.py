@@ -17,7 +17,7 @@ from streamer.errors import PayloadError, RejectReason
 from streamer.imu import ImuBatch
 from streamer.sources.rest import MS2, NO_GRAVITY, Evidence, G
 from streamer.wire.readings import MAX_MAGNITUDE
-from streamer.wire.senders.streams import SCALE, SENSORS, SensorId, Sent, Stream, Unit, unit_of
+from streamer.wire.senders.streams import SCALE, SENSORS, SensorId, Stream, Unit, unit_of
 
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
@@ -125,8 +125,18 @@ def read_total(acc: Acceleration, stream: Stream, taken: Taken) -> Readings:
     return stream.t_ns, stream.values
 
 
-def read_with_gravity(acc: Acceleration, linear: Stream | None, gravity: Stream | None, taken: Taken) -> Readings:
-    """Acceleration and gravity added, as far as gravity is known by now."""
+def read_with_gravity(
+    acc: Acceleration, linear: Stream | None, gravity: Stream | None, taken: Taken, sender: str
+) -> Readings:
+    """Acceleration and gravity added, as far as gravity is known by now.
+
+    Args:
+        acc: what is known of the acceleration.
+        linear: readings of it in this message.
+        gravity: readings of gravity in this message.
+        taken: what comes of the message; what is wrong goes there.
+        sender: program and watch, for people.
+    """
     if gravity is not None:
         _keep_gravity(acc, gravity)
         unit = unit_of(gravity.values)
@@ -152,8 +162,8 @@ def read_with_gravity(acc: Acceleration, linear: Stream | None, gravity: Stream 
     if lost:
         taken.error = PayloadError(
             RejectReason.GRAVITY,
-            f"{SENSORS[acc.sensor].format}: {lost} readings of acceleration without gravity, and none of gravity "
-            f"within {_GRAVITY_REACH_NS / 1e9:g} s; expected the sender to send gravity too",
+            f"{sender}: {lost} readings of acceleration without gravity, and none of gravity within "
+            f"{_GRAVITY_REACH_NS / 1e9:g} s; expected Gravity switched on too, or acceleration that has it in",
         )
     return t_near, total
 
@@ -177,13 +187,13 @@ def _note(acc: Acceleration, unit: int, sign: int, taken: Taken) -> None:
     acc.unit, acc.sign = unit or acc.unit, sign or acc.sign
 
 
-def in_si(acc: Acceleration, t_ns: Int64, values: Float64, sent: Sent) -> Readings | None:
+def in_si(acc: Acceleration, t_ns: Int64, values: Float64, sender: str) -> Readings | None:
     """Acceleration in m/s² with chips' sign, with what was held before it; None where it is held itself.
 
     Raises:
         PayloadError: it has no gravity in it, what it is has not been known for too long, or it is too large.
     """
-    named = f"{sent.format} of {sent.device_id}: {SENSORS[acc.sensor].name}"
+    named = f"{sender}: {SENSORS[acc.sensor].name}"
     if acc.unit == NO_GRAVITY and not acc.doubtful:
         acc.held.clear()
         raise PayloadError(
@@ -210,7 +220,7 @@ def _unknown(acc: Acceleration, named: str) -> PayloadError:
         return PayloadError(
             RejectReason.UNITS, f"{named}: m/s² or g? expected the watch to lie still for two seconds, which shows it"
         )
-    advice = "switched off Standardise Units & Frames, or a sensor that tells"
+    advice = "the attitude beside it, as a quaternion"
     if acc.sensor == SensorId.ACCELEROMETER:
         advice = "Orientation switched on in the app, or Total Acceleration or Uncalibrated Values"
     return PayloadError(RejectReason.SIGN, f"{named}: iOS or Android? their signs differ; expected {advice}")

@@ -222,15 +222,16 @@ def _accelerate(sender: _Sender, streams: Sequence[Stream], sent: Sent, taken: T
         _later(acc, chosen, taken)
     if acc is None:
         return None
+    named = f"{sent.format} of {sent.device_id}"
     try:
         if SENSORS[acc.sensor].kind == "linear":
             gravity = next((stream for stream in full if SENSORS[stream.sensor].kind == "gravity"), None)
-            readings = read_with_gravity(acc, chosen, gravity, taken)
+            readings = read_with_gravity(acc, chosen, gravity, taken, named)
         elif chosen is None:
             return None
         else:
             readings = read_total(acc, chosen, taken)
-        found = in_si(acc, *readings, sent) if len(readings[0]) else None
+        found = in_si(acc, *readings, named) if len(readings[0]) else None
     except PayloadError as error:
         taken.error, found = error, None
     if taken.error is not None:

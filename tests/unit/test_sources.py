@@ -283,7 +283,7 @@ def test_gravity_that_does_not_come_is_asked_for(posture: ModelBundle) -> None:
     logged = [entry for entry in phones.logged(postures(), form) if entry[1] == "accelerometer"]
     results = run(recognizer, phones.sensor_logger(logged))
     assert rejects(results)[RejectReason.GRAVITY] >= 43
-    assert "expected the sender to send gravity too" in results[-1].counts.reject_examples[RejectReason.GRAVITY]
+    assert "expected Gravity switched on too" in results[-1].counts.reject_examples[RejectReason.GRAVITY]
 
 
 def test_gravity_in_messages_of_its_own_is_added(posture: ModelBundle) -> None:
