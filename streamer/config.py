@@ -44,6 +44,7 @@ _ADDRESS: Final = re.compile(
 )
 
 Text = Annotated[str, Meta(min_length=1)]
+HostName = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$")]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 #: Up to 30 years: infinity is no number of nanoseconds.
 Seconds = Annotated[float, Meta(gt=0, le=1e9)]
@@ -100,7 +101,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(description="Serve the live page at that port; auto: where only this machine reaches it."),
     ] = "auto"
     live_host: Annotated[
-        Text | None,
+        HostName | None,
         Meta(description="Host name by which the live page is asked for, besides addresses and this machine's."),
     ] = None
     publish: Annotated[

@@ -107,7 +107,7 @@ class LivePage:
     def routes(self) -> list[web.RouteDef]:
         """What the service's HTTP has to serve."""
         return [
-            web.get("/", self._admitted(self._index)),
+            web.get("/", self._admitted(self._index, is_page=True)),
             web.get("/live/feed", self._admitted(self._feed), allow_head=False),
             web.get("/live/{name}", self._admitted(self._asset)),
         ]
@@ -116,7 +116,9 @@ class LivePage:
         """End all streams."""
         self._closing.set()
 
-    def _admitted(self, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> Handler:
+    def _admitted(
+        self, handler: Callable[[web.Request], Awaitable[web.StreamResponse]], *, is_page: bool = False
+    ) -> Handler:
         """A handler for those alone who ask by a name of this service's, and not from another site's page."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -127,11 +129,9 @@ class LivePage:
                     f"host {one_line(host, 80)!r} is not this service's; expected an address, localhost, this "
                     "machine's name or what live_host says",
                 )
-            # Another site's link may lead here; its scripts and images may not.
-            if (
-                request.headers.get("Sec-Fetch-Site") == "cross-site"
-                and request.headers.get("Sec-Fetch-Mode") != "navigate"
-            ):
+            site, mode = request.headers.get("Sec-Fetch-Site"), request.headers.get("Sec-Fetch-Mode")
+            # Another site's link may lead to the page; its scripts, images and frames may not ask for anything.
+            if site not in {None, "none", "same-origin"} and not (is_page and mode == "navigate"):
                 return _refusal(HTTPStatus.FORBIDDEN, "asked for by another site's page")
             return await handler(request)
 
@@ -155,7 +155,13 @@ class LivePage:
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"{self._viewers} viewers already")
         request.app[LET_LIVE](request, self._stream_s + _STUCK_S)
         response = web.StreamResponse(
-            headers={**HEADERS, "Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+            headers={
+                **HEADERS,
+                "Content-Type": "text/event-stream",
+                "Cache-Control": "no-store",
+                # nginx would hold frames back until many have come.
+                "X-Accel-Buffering": "no",
+            }
         )
         response.force_close()
         async with self._place():
