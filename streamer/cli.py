@@ -213,8 +213,10 @@ def _doctor(
 
     listening = Listening()
     findings = examine(settings, listen_s=listen, queue=queue, tell=listening.tell)
-    good = print_json(settings, findings) if json else print_lines(settings, findings, listening)
-    listening.clear()
+    try:
+        good = print_json(settings, findings) if json else print_lines(settings, findings, listening)
+    finally:
+        listening.clear()
     ctx.exit(0 if good else 1)
 
 

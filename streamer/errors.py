@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
+from typing import Final
 
 
 class HarError(Exception):
@@ -31,6 +32,11 @@ class RecordingError(ConfigError):
     """A recording or a data set cannot be found or read."""
 
 
+#: Letters with which a name has to begin to be meant, and names that one may mean.
+_LEAST_BEGINNING: Final = 2
+_MOST_MEANT: Final = 3
+
+
 def nearest(name: str, names: Iterable[str], *, alike: float = 0.6) -> str:
     """The end of a message about an unknown name: which known one may be meant; empty when none is near.
 
@@ -41,13 +47,18 @@ def nearest(name: str, names: Iterable[str], *, alike: float = 0.6) -> str:
 
     >>> nearest("prot", ["port", "qos"])
     '; did you mean port?'
+    >>> nearest("uci", ["uci-har-cnn", "uci-har-lstm", "fitbit-cnn"])
+    '; did you mean uci-har-cnn or uci-har-lstm?'
     >>> nearest("colour", ["port", "qos"])
     ''
     """
     import difflib  # noqa: PLC0415 - needed only where something is wrong
 
-    found = difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=alike)
-    return f"; did you mean {found[0]}?" if found else ""
+    known, meant = list(names), name.lower()
+    found = difflib.get_close_matches(meant, known, n=1, cutoff=alike)
+    if not found and len(meant) >= _LEAST_BEGINNING:
+        found = [one for one in known if one.startswith(meant)][:_MOST_MEANT]
+    return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
 def one_line(text: object, most: int = 200) -> str:

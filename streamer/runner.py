@@ -166,7 +166,7 @@ async def _embedded_broker(settings: Settings) -> AsyncIterator[tuple[str, int]]
     account = settings.embedded_account()
     # The demonstration must not fail for a broker that runs already.
     async with embedded_broker(listening, 0 if settings.demo else wanted, account=account) as port:
-        logger.info("embedded broker listens on %s:%d", listening, port)
+        logger.info("embedded broker listens on %s:%d", _in_url(listening), port)
         if account is not None and not is_loopback(listening):
             logger.info(
                 "in an app on the same network enter host %s, port %d, no TLS, user name %s and its password; "

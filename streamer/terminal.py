@@ -46,6 +46,9 @@ def can_paint(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bo
         return False
     try:
         os.close(_opened(stream))
+        # One that nobody looks at, as of a container in the background, has no size; its log would grow for ever.
+        if not os.get_terminal_size(stream.fileno()).columns:
+            return False
     except OSError:  # as of another container's terminal
         return False
     return _is_ours(stream.fileno())

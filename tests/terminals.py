@@ -58,7 +58,7 @@ class Terminal:
             history: lines scrolled away upwards that are kept.
             foreground: it has the terminal to itself, as what a shell runs; else as what runs behind it.
         """
-        self._screen = pyte.HistoryScreen(columns, lines, history=history)
+        self._screen = pyte.HistoryScreen(columns or 80, lines, history=history)
         self._stream = pyte.ByteStream(self._screen)
         self._lock = threading.Lock()
         self.raw = b""

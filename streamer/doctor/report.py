@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterable
 from typing import Final
 
@@ -15,6 +16,7 @@ _COLOUR: Final[dict[Status, str]] = {"ok": "green", "warning": "yellow", "failed
 _WIDTHS: Final = (8, 10)
 #: The findings' column, for the next steps below them.
 _INDENT: Final = " " * (sum(_WIDTHS) + 2)
+_LEAST_WIDTH: Final = 20
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,14 +46,29 @@ def print_lines(settings: Settings, findings: Iterable[Finding], listening: List
     for finding in findings:
         listening.clear()
         counts[finding.status] += 1
+        # In a pipe each is one line, however long.
+        width = console.width - len(_INDENT) if console.is_terminal else None
         console.print(f"{finding.status:{_WIDTHS[0]}}", style=_COLOUR[finding.status], end=" ")
-        console.print(f"{finding.check:{_WIDTHS[1]}} {finding.says}", markup=False)
+        console.print(f"{finding.check:{_WIDTHS[1]}} {_folded(finding.says, width)}", markup=False)
         if finding.next:
-            console.print(f"{_INDENT}next: {finding.next}", markup=False, style="bold")
+            console.print(f"{_INDENT}{_folded(f'next: {finding.next}', width)}", markup=False, style="bold")
     listening.clear()
     told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     console.print(told, markup=False)
     return not counts["failed"]
+
+
+def _folded(text: str, width: int | None) -> str:
+    """A text in lines of a width, each below the other; in one where there is no width, or next to none.
+
+    >>> print(_folded("nothing listens at 127.0.0.1:1", 24))
+    nothing listens at
+                        127.0.0.1:1
+    """
+    if width is None or width < _LEAST_WIDTH:
+        return text
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    return f"\n{_INDENT}".join(lines)
 
 
 def print_json(settings: Settings, findings: Iterable[Finding]) -> bool:

@@ -177,6 +177,18 @@ async def test_only_who_gives_name_and_password_is_let_in(
     assert "horse" not in caplog.text
 
 
+async def test_addresses_of_ipv6_are_listened_on() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        # Nothing that could be installed.
+        pytest.skip("this machine has no IPv6")
+    async with embedded_broker("::1", 0, account=ME) as port:
+        options = {"username": ME.username, "password": ME.password}
+        async with aiomqtt.Client("::1", port, protocol=V311, **options) as guest:  # type: ignore[arg-type] # options vary
+            await guest.publish("har/v1/w1/imu", b"1", qos=1)
+
+
 async def test_a_stranger_cannot_end_the_session_of_a_client_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker, "_REFUSAL_S", 0.01)
     known = {"username": ME.username, "password": ME.password, "identifier": "har-stream"}

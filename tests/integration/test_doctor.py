@@ -31,6 +31,7 @@ from tests.deployed import Deployed
 from tests.programs import BIN, HarStream
 from tests.senders import lying, sending
 from tests.servers import HOST, Mosquitto, free_port, wait_until
+from tests.terminals import Terminal
 
 FILTERS: Final = ", ".join(topics.DEFAULT_FILTERS)
 #: As Debian ships it: no limits are set, so those of the broker itself hold.
@@ -426,6 +427,18 @@ def test_state_that_cannot_be_written_and_port_that_is_taken(diagnose: Diagnose,
     assert found["bundle"].status == found["state"].status == found["http"].status == "failed"
     assert "did you mean wisdm-watch-cnn?" in found["bundle"].says
     assert found["http"].says.startswith(f"{HOST}:{port} is not to be had")
+
+
+def test_a_terminal_shows_how_long_the_doctor_listens_and_lines_that_fit(mosquitto: Mosquitto) -> None:
+    options = ["--broker", HOST, "--port", str(mosquitto.port), "--no-state", "--http-port", "0", "--listen", "60"]
+    with Terminal(str(BIN / "har-stream"), "doctor", *options, columns=60) as terminal:
+        terminal.wait_for(r"^listening for [1-6]\d s more, 0 messages so far")
+        # What is longer goes on below, in its column.
+        assert terminal.has(r"^ok +bundle +wisdm-watch-cnn: 18 activities")
+        assert terminal.has(r"^ {20}\S")
+        terminal.type("\x03")
+        assert terminal.ended() == 130
+        assert not terminal.has("listening")
 
 
 # The command --------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from tests.terminals import Terminal
 
 HAR_STREAM: Final = str(BIN / "har-stream")
 LOGGED: Final = re.compile(r"\d\d:\d\d:\d\d (INFO|WARNING) .+")
+LINE: Final = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  synthetic-00\d +\w+ +0\.\d\d  since ")
 ROW: Final = re.compile(
     r"(?P<watch>\S+)  +(?P<activity>\w+) +(?P<sure>[01]\.\d\d) +(?P<since>\d+:\d\d) +(?P<hz>[\d.]+) .*"
 )
@@ -143,21 +144,23 @@ def test_many_watches_are_cut_to_those_that_changed_last(mosquitto: Mosquitto, m
 
 
 def test_lines_are_printed_where_nothing_can_or_may_be_painted_over() -> None:
-    def run(options: Sequence[str] = (), *, term: str = "xterm", foreground: bool = True) -> bytes:
+    def run(options: Sequence[str] = (), *, term: str = "xterm", foreground: bool = True, columns: int = 120) -> bytes:
         command = [HAR_STREAM, "--demo", "--http-port", "0", *options]
-        with Terminal(*command, columns=120, environment={"TERM": term}, foreground=foreground) as terminal:
-            terminal.wait_for(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  synthetic-00\d +\w+ +0\.\d\d  since ")
+        with Terminal(*command, columns=columns, environment={"TERM": term}, foreground=foreground) as terminal:
+            wait_until(lambda: LINE.search(terminal.raw) is not None, "a line", within_s=30)
             terminal.process.send_signal(signal.SIGINT)
             assert terminal.ended() == 0
         return terminal.raw
 
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(5) as pool:
         ended = [
             pool.submit(run, term="dumb"),
             pool.submit(run, term=""),
             pool.submit(run, ("--output", "lines")),
             # What runs behind a shell leaves its terminal alone.
             pool.submit(run, foreground=False),
+            # Nobody looks at a terminal without a size.
+            pool.submit(run, columns=0),
         ]
         for one in ended:
             assert b"\x1b" not in one.result()
