@@ -15,7 +15,8 @@ _CLOCK_NS: Final = 5_000_000_000
 #: What stands against readings that another program sends, and what to do.
 _PROBLEMS: Final = {
     RejectReason.UNITS: "Its acceleration may be in m/s² or in g: let it lie still for two seconds, which shows which.",
-    RejectReason.SIGN: "Its acceleration may have the sign of iOS or of Android: let it send gravity too.",
+    RejectReason.SIGN: "Its acceleration may have the sign of iOS or of Android: let it send its attitude too, which "
+    "Sensor Logger calls Orientation.",
     RejectReason.GRAVITY: "Its acceleration has no gravity in it: let it send one with gravity, or gravity too.",
 }
 _GRAVITY: Final = {

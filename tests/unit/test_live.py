@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from simulator.load_fleet import KINDS, Fleet, Motion
 from streamer.bundle import ModelBundle, Smoothing, find_bundle, load_bundle
@@ -29,6 +30,7 @@ from streamer.watches import Limits
 from streamer.wire import topics
 from streamer.wire.events import SCHEMA, ActivityEvent, EventType, Reason
 from streamer.wire.payload import Message
+from tests import phones
 from tests.bundles import POSTURE_SPEC, POSTURES, START_NS, make_bundle
 from tests.live import message
 from tests.motion import SECOND, noise, rows, still
@@ -378,6 +380,41 @@ def test_a_watch_whose_clock_is_wrong_is_told_by_how_much(bundle: ModelBundle) -
     detail = watched.board.detail("wrist", NOW_NS, windows_from=0, with_bouts=True)
     assert ("Clock", "60.0 minutes behind", "its newest reading, against the service's") in detail.facts
     assert watched.board.detail("nobody", NOW_NS, windows_from=0, with_bouts=True).row is None
+
+
+def test_what_was_found_out_about_a_sender_is_told(bundle: ModelBundle) -> None:
+    watched = Watched(bundle)
+    for one in phones.sensor_logger(phones.logged(still("sitting", 8, device="phone"), None)):
+        watched.board.take(watched.recognizer.process([one], NOW_NS))
+    facts = watched.board.detail("phone", NOW_NS, windows_from=0, with_bouts=False).facts
+    assert facts[:3] == [
+        ("Sender", "Sensor Logger", ""),
+        ("Acceleration", "wrist motion, in g", "sign of Apple; gravity is in it"),
+        ("Angular rate", "wrist motion", ""),
+    ]
+    (row,) = watched.board.rows(["phone"], NOW_NS)
+    assert (row.activity, row.why) == (POSTURES.index("sitting"), "")
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "advice"),
+    [
+        (("accelerometer",), "gravity", "Its acceleration has no gravity in it: let it send one with gravity"),
+        (("accelerometer", "gravity"), "sign", "let it send its attitude too"),
+    ],
+)
+def test_a_sender_whose_readings_are_refused_is_told_what_to_change(
+    bundle: ModelBundle, sent: tuple[str, ...], code: str, advice: str
+) -> None:
+    def form(acc: NDArray[np.float64]) -> dict[str, dict[str, float]]:
+        parts = {"accelerometer": 0.001 * acc, "gravity": acc}
+        return {name: dict(zip("xyz", parts[name].tolist(), strict=True)) for name in sent}
+
+    watched = Watched(bundle)
+    for one in phones.sensor_logger(phones.logged(still("sitting", 8, device="phone"), form)):
+        watched.board.take(watched.recognizer.process([one], NOW_NS))
+    assert watched.why("phone")[0][0] == code
+    assert advice in watched.why("phone")[0][1]
 
 
 # --- viewers ----------------------------------------------------------------------------------------------------------
