@@ -27,15 +27,7 @@ _NOTE: Final = re.compile(r"^ *<!-- .*? -->\n", re.MULTILINE)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Model cards into the navigation, and pages that are still to be written out of it."""
-    for entry in config.nav or []:
-        for title, pages in entry.items():
-            if isinstance(pages, list):
-                entry[title] = [
-                    page
-                    for page in pages
-                    if (ROOT / "docs" / (page if isinstance(page, str) else next(iter(page.values())))).exists()
-                ]
+    """Model cards and the changelog into the navigation."""
     (models,) = (entry["Models"] for entry in config.nav or [] if isinstance(entry, dict) and "Models" in entry)
     models += [{name: f"models/{name}.md"} for name in shipped_bundles()]
     if config.nav:
