@@ -66,8 +66,6 @@ class Terminal:
         self._size(columns, lines)
         variables = {name: value for name, value in os.environ.items() if name not in {*without, "NO_COLOR", "COLUMNS"}}
         variables |= {"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", **(environment or {})}
-        self._takes = threading.Event()
-        self._takes.set()
         as_a_shell = [sys.executable, "-c", _AS_A_SHELL] if foreground else []
         self.process = subprocess.Popen([*as_a_shell, *command], stdin=slave, stdout=slave, stderr=slave, env=variables)
         os.close(slave)
@@ -78,7 +76,6 @@ class Terminal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.resume()
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait(timeout=20)
@@ -130,13 +127,14 @@ class Terminal:
             raise TimeoutError(f"{error}\n{self.text}") from error
         assert self.has(pattern), f"ended with {self.process.poll()} before {pattern!r} showed:\n{self.text}"
 
-    def pause(self) -> None:
-        """Take nothing more of what the program writes."""
-        self._takes.clear()
-
-    def resume(self) -> None:
-        """Take it again."""
-        self._takes.set()
+    def writes_more(self, *, within_s: float) -> bool:
+        """Whether the program writes anything within a time."""
+        before = len(self.raw)
+        try:
+            wait_until(lambda: len(self.raw) != before, "more", within_s=within_s)
+        except TimeoutError:
+            return False
+        return True
 
     def type(self, text: str) -> None:
         """Press keys."""
@@ -160,7 +158,6 @@ class Terminal:
 
     def _read(self) -> None:
         while True:
-            self._takes.wait()
             try:
                 data = os.read(self._master, 65_536)
             except OSError:  # what Linux says once nobody has the terminal open any more

@@ -23,6 +23,8 @@ from tests.servers import HOST, Mosquitto, wait_until
 from tests.terminals import Terminal
 
 HAR_STREAM: Final = str(BIN / "har-stream")
+#: Stops a terminal, and lets it go on.
+CTRL_S, CTRL_Q = "\x13", "\x11"
 LOGGED: Final = re.compile(r"\d\d:\d\d:\d\d (INFO|WARNING) .+")
 LINE: Final = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  synthetic-00\d +\w+ +0\.\d\d  since ")
 ROW: Final = re.compile(
@@ -172,14 +174,14 @@ def test_no_color_means_none_and_a_terminal_that_takes_nothing_holds_nobody_up()
         wait_until(lambda: terminal.has("live page|metrics at"), "address")
         url = re.search(r"http://127\.0\.0\.1:\d+", terminal.text)
         assert url is not None
-        # As after Ctrl-S: nothing more is taken.
-        terminal.pause()
-        time.sleep(2)  # longer than frames take to fill what the system holds
+        terminal.type(CTRL_S)
+        wait_until(lambda: not terminal.writes_more(within_s=1.0), "the terminal takes no more")
         began_s = time.monotonic()
         with urllib.request.urlopen(f"{url[0]}/readyz", timeout=5) as answer:  # noqa: S310 # http on loopback
             assert answer.status == 200
         assert time.monotonic() - began_s < 1
-        terminal.resume()
+        terminal.type(CTRL_Q)
+        assert terminal.writes_more(within_s=10)
         terminal.type("\x03")
         assert terminal.ended() == 0
     assert not re.search(rb"\x1b\[[\d;]*3[0-7]m|\x1b\[[\d;]*9[0-7]m|38;5", terminal.raw)
