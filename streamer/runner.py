@@ -24,7 +24,7 @@ from streamer.errors import ConfigError
 from streamer.http import http_server
 from streamer.live.board import Board
 from streamer.live.feed import LivePage
-from streamer.live.site import Names, machine_names
+from streamer.live.site import Names, absent_page, machine_names
 from streamer.logs import SIMULATOR_LOG_FORMAT, LogFormat
 from streamer.metrics import Metrics, StageClock
 from streamer.output import printer
@@ -103,7 +103,8 @@ async def _run(
             host, port = await stack.enter_async_context(_embedded_broker(settings))
         store = await stack.enter_async_context(_state_store(settings, metrics, recognizer.bundle.digest))
         paints = settings.output == "text" and settings.workers == 1 and can_paint(sys.stdout)
-        board = Board(recognizer) if paints or serves_page(settings) else None
+        no_page = why_no_page(settings)
+        board = Board(recognizer) if paints or no_page is None else None
         service = Service(
             settings,
             recognizer,
@@ -117,7 +118,7 @@ async def _run(
             embedded=embedded,
             worker=worker,
         )
-        page = _live_page(settings, worker, board, service) if board and serves_page(settings) else None
+        page = _live_page(settings, worker, board, service) if board and no_page is None else None
         token = settings.ingest_token()
         http_port = await stack.enter_async_context(
             http_server(
@@ -125,13 +126,18 @@ async def _run(
                 service.unready,
                 host=settings.http_host,
                 port=settings.http_port,
-                routes=[web.post(ingest.PATH, service.ingest(token).answer), *([] if page is None else page.routes())],
+                routes=[
+                    web.post(ingest.PATH, service.ingest(token).answer),
+                    *(page.routes() if page else [absent_page(no_page)]),
+                ],
             )
         )
         logger.info("metrics at http://%s:%d/metrics", settings.http_host, http_port)
         if page is not None:
             stack.callback(page.close)
             logger.info("live page at http://%s:%d/", _in_url(way_to(settings.http_host)), http_port)
+        else:
+            logger.info("no live page: %s", no_page)
         if token is not None:
             logger.info("readings by POST to http://%s:%d/ingest/NAME", settings.http_host, http_port)
         if settings.duration is not None:
@@ -214,9 +220,13 @@ def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def serves_page(settings: Settings) -> bool:
-    """Whether there is a live page: it shows what people do to whoever reaches the port."""
-    return settings.live_page == "on" or (settings.live_page == "auto" and is_loopback(settings.http_host))
+def why_no_page(settings: Settings) -> str | None:
+    """Why there is no live page, None where there is one: it shows what people do to whoever reaches the port."""
+    if settings.live_page == "off":
+        return "live_page is off"
+    if settings.live_page == "auto" and not is_loopback(settings.http_host):
+        return f"http_host is {settings.http_host}, which others reach too; live_page on would show them what people do"
+    return None
 
 
 def _live_page(settings: Settings, worker: int, board: Board, service: Service) -> LivePage:

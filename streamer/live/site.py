@@ -11,6 +11,7 @@ import ipaddress
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
+from http import HTTPStatus
 from importlib import resources
 from typing import Final
 
@@ -116,3 +117,12 @@ def machine_names() -> list[str]:
     """This machine's name, alone and in the local network's domain."""
     name = socket.gethostname()
     return [name, f"{name.partition('.')[0]}.local"]
+
+
+def absent_page(why: str | None) -> web.RouteDef:
+    """What stands where the page would be: why it isn't there."""
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(status=HTTPStatus.NOT_FOUND, text=f"There is no live page here: {why}.\n", headers=HEADERS)
+
+    return web.get("/", answer)

@@ -14,11 +14,16 @@ from typing import Any, Final
 
 import aiohttp
 import pytest
+from prometheus_client import CollectorRegistry
 
 import streamer.live
 from streamer import clock
 from streamer.bundle import ModelBundle
+from streamer.config import Settings
+from streamer.http import http_server
 from streamer.live.feed import FRAME_S, MOST_VIEWERS
+from streamer.live.site import absent_page
+from streamer.runner import why_no_page
 from tests.bundles import make_bundle
 from tests.live import LiveService
 from tests.motion import still
@@ -252,3 +257,12 @@ async def test_a_stream_ends_at_its_age_and_with_the_service_and_leaves_nothing(
         assert time.monotonic() - began < 1
         response.close()
     assert {task for task in asyncio.all_tasks() - before if not task.done()} == set()
+
+
+async def test_where_there_is_no_page_it_says_why(http: aiohttp.ClientSession) -> None:
+    why = why_no_page(Settings(http_host="0.0.0.0"))  # noqa: S104 - that it isn't served there is the point
+    async with http_server(CollectorRegistry(), lambda: None, port=0, routes=[absent_page(why)]) as port:
+        for path in ("", "live/feed", "live/app.js"):
+            async with http.get(f"http://127.0.0.1:{port}/{path}") as response:
+                assert response.status == 404
+                assert ("live_page on" in await response.text()) == (not path)

@@ -25,7 +25,7 @@ from streamer.live.viewer import Viewer
 from streamer.preprocessing.spec import PreprocessingSpec
 from streamer.recognizer import Recognizer
 from streamer.results import Result
-from streamer.runner import serves_page
+from streamer.runner import why_no_page
 from streamer.watches import Limits
 from streamer.wire import topics
 from streamer.wire.events import SCHEMA, ActivityEvent, EventType, Reason
@@ -513,7 +513,7 @@ def test_without_a_viewer_a_call_costs_nothing_more() -> None:
     ],
 )
 def test_the_page_is_served_on_loopback_alone_unless_told_otherwise(settings: Settings, is_served: bool) -> None:  # noqa: FBT001
-    assert serves_page(settings) == is_served
+    assert (why_no_page(settings) is None) == is_served
 
 
 @pytest.mark.parametrize(
