@@ -109,7 +109,7 @@ def _teach(
     data: Path, base: str, out: Path | None, *, new: tuple[str, ...], force: bool, json_file: Path | None
 ) -> None:
     from models.progress import told
-    from models.teach import teach
+    from models.teaching import teach
 
     folder = out or Path(f"{Path(base).name}-own")
     with told(_say) as (say, _):

@@ -159,12 +159,18 @@ def find_bundle(name_or_path: str) -> Path:
     )
 
 
-def load_bundle(folder: Path) -> ModelBundle:
+def load_bundle(folder: Path | str) -> ModelBundle:
     """Read and verify a bundle; nothing in it is executed or unpickled, and nothing outside the folder is read.
 
+    Args:
+        folder: where it is; as text also the name of a shipped one.
+
     Raises:
-        BundleError: a file is missing, too large, altered, or says something this release does not understand.
+        BundleError: there is none, or a file is missing, too large, altered, or says something that this release does
+            not understand.
     """
+    if isinstance(folder, str):
+        folder = find_bundle(folder)
     return read_bundle(folder, *(_read(folder, name) for name in (MANIFEST_FILE, MODEL_FILE, GOLDEN_FILE)))
 
 

@@ -15,15 +15,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from streamer.activities import UNKNOWN
+from streamer.arrays import Bout, ClassifiedWindows, batch_of, bouts_of, windows_of_events
 from streamer.bouts import BoutLog
 from streamer.bundle import ModelBundle
 from streamer.classifier import Classifier
 from streamer.errors import ConfigError, PayloadError, RejectReason
 from streamer.imu import ImuBatch
-from streamer.preprocessing.pipeline import Preprocessor, Step, Windows, join_windows
+from streamer.preprocessing.pipeline import Preprocessor, Step, Windows, join_windows, pieces
 from streamer.preprocessing.slots import Slots, SlotState
 from streamer.preprocessing.timelines import SENSOR_SKEW_NS
 from streamer.results import Counts, Result, Scored
@@ -61,6 +62,7 @@ class Recognizer:
         limits: Limits | None = None,
         every_window: bool = False,
         mark: Callable[[str], None] | None = None,
+        classifier: Classifier | None = None,
     ) -> None:
         """Build the stages.
 
@@ -69,6 +71,7 @@ class Recognizer:
             limits: bounds on watches and time.
             every_window: also give an event for every window.
             mark: called with a stage's name when the stage is through, for somebody who has a clock.
+            classifier: the bundle's, where there is one already; None to build it.
 
         Raises:
             BundleError: the model does not do here what the bundle says.
@@ -76,7 +79,7 @@ class Recognizer:
         self.bundle = bundle
         self._limits = limits or Limits()
         self._mark = mark or (lambda _stage: None)
-        self._classifier = Classifier(bundle)
+        self._classifier = classifier or Classifier(bundle)
         capacity = min(_FIRST_CAPACITY, self._limits.max_watches)
         self.watches = Watches(self._limits, capacity=capacity)
         self._preprocessor = Preprocessor(
@@ -126,6 +129,49 @@ class Recognizer:
         self._recognize(batches, now_ns, result)
         self._take_counts(result.counts)
         return result
+
+    def classify(
+        self,
+        t_ns: ArrayLike,
+        acc: ArrayLike | None,
+        gyro: ArrayLike | None = None,
+        *,
+        rate_hz: float | None = None,
+    ) -> list[Bout]:
+        """Bouts of one recording in arrays, as they would be told live; the watches that are followed are not touched.
+
+        Args:
+            t_ns: (n,) integers, ns since any origin, ascending.
+            acc: (n, 3), m/s², gravity included; None for none.
+            gyro: (n, 3), rad/s; None for none.
+            rate_hz: readings per second, None to tell them from the times.
+
+        Raises:
+            ValueError: the arrays are not those of readings.
+        """
+        return bouts_of(self._over(batch_of(t_ns, acc, gyro, rate_hz), every_window=False))
+
+    def windows(
+        self,
+        t_ns: ArrayLike,
+        acc: ArrayLike | None,
+        gyro: ArrayLike | None = None,
+        *,
+        rate_hz: float | None = None,
+    ) -> ClassifiedWindows:
+        """Every window of one recording with the probability of each activity; arguments as of `classify`.
+
+        Raises:
+            ValueError: the arrays are not those of readings.
+        """
+        events = self._over(batch_of(t_ns, acc, gyro, rate_hz), every_window=True)
+        return windows_of_events(events, self.bundle.labels)
+
+    def _over(self, batch: ImuBatch, *, every_window: bool) -> list[ActivityEvent]:
+        """Events of one recording by a recognizer of its own."""
+        apart = Recognizer(self.bundle, every_window=every_window, classifier=self._classifier)
+        events = [event for piece in pieces([batch]) for event in apart.recognize([piece], 0).events]
+        return events + apart.finish("end_of_recording").events
 
     def finish(self, reason: Reason) -> Result:
         """Work off what is held back and end every bout; the watches stay known."""

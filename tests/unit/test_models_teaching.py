@@ -18,7 +18,7 @@ from models.importing import import_network
 from models.lesson import Lesson
 from models.own_recordings import read_own
 from models.rehearsal import made_up_windows
-from models.teach import teach
+from models.teaching import teach
 from models.training import logits, softmax
 from models.tuning import Pupil, Teaching, deal, one_thread, probabilities
 from simulator.datasets import fitbit
