@@ -6,12 +6,12 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 import urllib.request
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -26,7 +26,6 @@ HAR_STREAM: Final = str(BIN / "har-stream")
 #: Stops a terminal, and lets it go on.
 CTRL_S, CTRL_Q = "\x13", "\x11"
 LOGGED: Final = re.compile(r"\d\d:\d\d:\d\d (INFO|WARNING) .+")
-LINE: Final = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  synthetic-00\d +\w+ +0\.\d\d  since ")
 ROW: Final = re.compile(
     r"(?P<watch>\S+)  +(?P<activity>\w+) +(?P<sure>[01]\.\d\d) +(?P<since>\d+:\d\d) +(?P<hz>[\d.]+) .*"
 )
@@ -145,27 +144,37 @@ def test_many_watches_are_cut_to_those_that_changed_last(mosquitto: Mosquitto, m
     assert not [line for line in terminal.scrolled if line and not LOGGED.fullmatch(line)]
 
 
-def test_lines_are_printed_where_nothing_can_or_may_be_painted_over() -> None:
-    def run(options: Sequence[str] = (), *, term: str = "xterm", foreground: bool = True, columns: int = 120) -> bytes:
+def test_lines_are_printed_where_nothing_can_be_painted_over_or_they_are_asked_for() -> None:
+    def run(*options: str, term: str = "xterm") -> bytes:
         command = [HAR_STREAM, "--demo", "--http-port", "0", *options]
-        with Terminal(*command, columns=columns, environment={"TERM": term}, foreground=foreground) as terminal:
-            wait_until(lambda: LINE.search(terminal.raw) is not None, "a line", within_s=30)
-            terminal.process.send_signal(signal.SIGINT)
+        with Terminal(*command, columns=120, environment={"TERM": term}) as terminal:
+            terminal.wait_for(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  synthetic-00\d +\w+ +0\.\d\d  since ")
+            terminal.type("\x03")
             assert terminal.ended() == 0
         return terminal.raw
 
-    with ThreadPoolExecutor(5) as pool:
-        ended = [
-            pool.submit(run, term="dumb"),
-            pool.submit(run, term=""),
-            pool.submit(run, ("--output", "lines")),
-            # What runs behind a shell leaves its terminal alone.
-            pool.submit(run, foreground=False),
-            # Nobody looks at a terminal without a size.
-            pool.submit(run, columns=0),
-        ]
-        for one in ended:
-            assert b"\x1b" not in one.result()
+    with ThreadPoolExecutor(2) as pool:
+        for ended in (pool.submit(run, term="dumb"), pool.submit(run, "--output", "lines")):
+            assert b"\x1b" not in ended.result()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, True),
+        ({"environment": {"TERM": ""}}, False),
+        # What runs behind a shell leaves its terminal alone.
+        ({"foreground": False}, False),
+        # Nobody looks at a terminal without a size, as of a container in the background.
+        ({"columns": 0}, False),
+    ],
+    ids=["terminal", "unknown", "background", "no size"],
+)
+def test_only_a_terminal_of_ones_own_is_painted_on(options: dict[str, Any], expected: bool) -> None:  # noqa: FBT001 # a parameter
+    program = "import sys; from streamer.terminal import can_paint; print(can_paint(sys.stdout))"
+    with Terminal(sys.executable, "-c", program, **options) as terminal:
+        assert terminal.ended() == 0
+        assert terminal.has(f"^{expected}$")
 
 
 def test_no_color_means_none_and_a_terminal_that_takes_nothing_holds_nobody_up() -> None:
