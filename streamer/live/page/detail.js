@@ -136,7 +136,7 @@ export class Detail {
 
   #showReasons(reasons, row) {
     const label = row.activity < 0 ? null : this.state.labels[row.activity];
-    const said = reasons.length ? reasons : [["sure", `Sure: ${percent(row.confidence)} for ${spoken(label).toLowerCase()}, from complete readings.`]];
+    const said = reasons.length ? reasons : [["sure", `${row.confidence < 0.8 ? "Fairly sure" : "Sure"}: ${percent(row.confidence)} for ${spoken(label).toLowerCase()}, from complete readings.`]];
     this.#list("d-reasons", said, ([code, text]) =>
       make("li", code === "sure" ? { class: "good" } : {}, icon(code === "sure" ? "check" : "warn"), make("span", {}, text)));
   }
