@@ -11,6 +11,7 @@ from typing import Annotated, Final, NoReturn
 
 import typer
 
+from streamer.activities import ACTIVITIES
 from streamer.commandline import fail, run, say
 from streamer.completion import bundles, one_of
 from streamer.errors import ConfigError, nearest
@@ -181,7 +182,10 @@ def replay(
     rate: Annotated[int, typer.Option(min=1, max=1000, help="readings per second of synthetic watches")] = 50,
     activity: Annotated[
         list[str] | None,
-        typer.Option(help="what synthetic watches do; may be repeated  [default: what the default model recognises]"),
+        typer.Option(
+            help="what synthetic watches do; may be repeated  [default: what the default model recognises]",
+            autocompletion=one_of((*ACTIVITIES, "waving")),
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="what the watch is called, in place of its own name")] = None,
     fault: Annotated[

@@ -1,4 +1,4 @@
-"""How far a replay or a download has come, with its rate and the time that it takes yet."""
+"""How far a replay, a recording or a download has come, with its rate and the time that it takes yet."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from simulator.record import Captured
 from simulator.replay import Progress
 from streamer.progress import Lines, bar, left, on_terminal
 
@@ -69,6 +70,49 @@ def of_replay(name: str, total_s: float | None) -> Iterator[Callable[[Progress],
             # The last message is due before the end of the time that was asked for.
             covered_s = last.recorded_s if last.interrupted or total_s is None else total_s
             shown.update(task, completed=covered_s, state=replay_state(last))
+
+
+@contextmanager
+def of_recording(name: str, total_s: float | None) -> Iterator[Callable[[Captured], None]]:
+    """Takes the state of a recording a few times a second: a bar on a terminal, a line now and then elsewhere.
+
+    Args:
+        name: what is recorded.
+        total_s: how long, None for without end.
+    """
+    if not on_terminal():
+        lines = Lines()
+        yield lambda captured: lines.show(lambda: f"{name}: {recording_state(captured)}")
+        return
+    from rich.progress import BarColumn, TimeElapsedColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    clock = TimeElapsedColumn() if total_s is None else TimeRemainingColumn()
+    with bar("{task.description}", BarColumn(), "{task.fields[state]}", clock) as shown:
+        task = shown.add_task(name, total=total_s, state=recording_state(Captured()))
+        yield lambda captured: shown.update(task, completed=captured.seconds, state=recording_state(captured))
+
+
+def recording_state(captured: Captured) -> str:
+    """Watches, readings and their rate.
+
+    >>> from collections import Counter
+    >>> recording_state(Captured())
+    'waiting for readings'
+    >>> recording_state(Captured(Counter(left=400, right=380), recent_hz=99.6, size=150_000))
+    '2 watches, 780 readings, 49.8 Hz each, 0.1 MB'
+    """
+    watches, readings = len(captured.readings), captured.readings.total()
+    parts = ["waiting for readings"]
+    if watches:
+        parts = [
+            f"{watches} {'watch' if watches == 1 else 'watches'}",
+            f"{readings:,} readings",
+            f"{captured.recent_hz / watches:.1f} Hz each",
+            f"{captured.size / 1e6:.1f} MB",
+        ]
+    if captured.refused:
+        parts.append(f"{captured.refused.total()} refused")
+    return ", ".join(parts)
 
 
 def replay_state(progress: Progress) -> str:

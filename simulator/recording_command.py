@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from simulator.captures import CaptureFile, open_capture
+from simulator.progress import of_recording
 from simulator.record import Captured, Recorder, record
 from simulator.session import Broker
 from streamer.activities import ACTIVITIES, check_activity
 from streamer.commandline import say
 from streamer.errors import HarError, nearest
-from streamer.progress import bar, on_terminal
 from streamer.wire import topics
 
 
@@ -76,7 +74,7 @@ async def _record(options: RecordOptions, file: CaptureFile, captured: Captured)
         if options.duration_s is not None:
             loop.call_later(options.duration_s, stop.set)
 
-    with _bar(options) as on_progress:
+    with of_recording(options.label or "recording", options.duration_s) as on_progress:
         await record(options.broker, recorder, file, stop, on_start=begin, on_progress=on_progress)
     return captured
 
@@ -102,35 +100,6 @@ def _why_nothing_came(options: RecordOptions, captured: Captured) -> str:
     if captured.others:
         return f"{what} from {', '.join(options.devices)}; {captured.others} messages were of other watches"
     return f"{what}; expected a watch that sends there"
-
-
-@contextlib.contextmanager
-def _bar(options: RecordOptions) -> Iterator[Callable[[Captured], None]]:
-    """A line of progress on a terminal, nothing elsewhere."""
-    if not on_terminal():
-        yield lambda _: None
-        return
-    from rich.progress import BarColumn, TimeElapsedColumn  # noqa: PLC0415 - for whom it shows something
-
-    columns = ("{task.description}", BarColumn(), TimeElapsedColumn(), "{task.fields[state]}")
-    with bar(*columns, transient=True) as shown:
-        task = shown.add_task(options.label or "recording", total=options.duration_s, state="waiting for readings")
-        yield lambda captured: shown.update(task, completed=captured.seconds, state=_state(captured))
-
-
-def _state(captured: Captured) -> str:
-    watches, readings = len(captured.readings), captured.readings.total()
-    if not watches:
-        return "waiting for readings" + (f", {captured.refused.total()} refused" if captured.refused else "")
-    parts = [
-        f"{watches} {'watch' if watches == 1 else 'watches'}",
-        f"{readings} readings",
-        f"{captured.recent_hz / watches:.1f} Hz each",
-        f"{captured.size / 1e6:.1f} MB",
-    ]
-    if captured.refused:
-        parts.append(f"{captured.refused.total()} refused")
-    return ", ".join(parts)
 
 
 def _say(line: str) -> None:

@@ -25,6 +25,7 @@ from streamer.imu import ImuBatch
 from streamer.preprocessing.pipeline import windows_of
 from streamer.recognizer import Recognizer
 from streamer.results import Result
+from streamer.watch_state import SCHEMA
 from streamer.watches import PROBATION_READINGS, Limits, Liveness
 from streamer.wire import topics
 from streamer.wire.events import ActivityEvent, encode_event
@@ -578,7 +579,7 @@ def test_state_of_another_bundle_layout_or_damaged_is_refused(posture: ModelBund
 
     stage, name, dtype, shape = header["arrays"][0]
     for recognizer, data, expected in (
-        (Recognizer(both), state, f"bundle {posture.digest}; expected schema 2, bundle {both.digest}"),
+        (Recognizer(both), state, f"bundle {posture.digest}; expected schema {SCHEMA}, bundle {both.digest}"),
         (source, with_header(schema=1), "schema 1"),
         (source, with_header(arrays=[[stage, "other", dtype, shape], *header["arrays"][1:]]), "other stages or arrays"),
         (source, with_header(arrays=[[stage, name, "<i2", shape], *header["arrays"][1:]]), "state of watch wrist"),
