@@ -1,7 +1,7 @@
 """An MQTT broker inside the process (amqtt), so that har-stream can be tried where no broker runs.
 
-It speaks MQTT 3.1.1 only, without TLS, and keeps nothing on disk: made for loopback, and for a phone at home. It
-delivers several thousand messages a second; a fleet wants Mosquitto.
+It speaks MQTT 3.1.1 only, by TCP or over WebSockets on the same port, without TLS, and keeps nothing on disk: made for
+loopback, and for a phone at home. It delivers several thousand messages a second; a fleet wants Mosquitto.
 
 Whoever connects has to say who it is, soon and in few bytes, before amqtt sees anything of the connection: amqtt lets a
 client that it then refuses end the session of another one of the same name.
@@ -13,11 +13,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
-from typing import Final, cast
+from typing import Final, TypeAlias
 
 from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
 from amqtt.broker import Broker
 
+from streamer import websocket
 from streamer.errors import ConfigError
 from streamer.mqtt.connect_packet import Account, remaining_length
 
@@ -73,16 +74,15 @@ async def embedded_broker(
     # amqtt logs each connection, each packet and each peer that hangs up early.
     logging.getLogger("amqtt").setLevel(logging.CRITICAL)
     logging.getLogger("transitions").setLevel(logging.CRITICAL)
+    logging.getLogger("websockets").setLevel(logging.CRITICAL)
     broker = Broker(_CONFIG)
     connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
     door = _Door(account)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            opening = await door.admit(reader, writer)
-            if opening is None:
-                return
-            await broker.external_connected(_ReadOn(opening, reader), StreamWriterAdapter(writer), _LISTENER)
+            if guest := await door.admit(reader, writer):
+                await broker.external_connected(*guest, _LISTENER)
         finally:
             writer.close()
             with suppress(OSError):
@@ -132,27 +132,41 @@ class _Door:
         self._refused = 0
         self._told_s = -_TELL_EVERY_S
 
-    async def admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
-        """The CONNECT packet of whom amqtt may serve; None for others, who were answered as far as they can be."""
+    async def admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> _Guest | None:
+        """The connection, from its CONNECT packet on, of whom amqtt may serve.
+
+        None for others, who were answered as far as they can be.
+        """
         if self._strangers >= _MOST_STRANGERS:
             return None
         self._strangers += 1
         try:
             async with asyncio.timeout(_CONNECT_S):
-                packet = await _read_connect(reader)
+                source, sink = await self._opened(reader, writer)
+                packet = await _read_connect(source)
             if packet[remaining_length(packet)[1] :].startswith(_MQTT_5):
-                writer.write(_REFUSE_MQTT_5)
-                return None
-            if self._account is None or self._account.admits(packet):
-                return packet
-            self._tell_of(writer)
-            await asyncio.sleep(_REFUSAL_S)
-            writer.write(_REFUSE)
+                sink.write(_REFUSE_MQTT_5)
+            elif self._account is None or self._account.admits(packet):
+                source.resume(packet)
+                return source, sink
+            else:
+                self._tell_of(writer)
+                await asyncio.sleep(_REFUSAL_S)
+                sink.write(_REFUSE)
+            await sink.close()
         except (TimeoutError, OSError, asyncio.IncompleteReadError, ValueError):
             pass  # whoever it is speaks no MQTT, or nothing at all
         finally:
             self._strangers -= 1
         return None
+
+    async def _opened(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> _Guest:
+        opening = await reader.readexactly(1)
+        if opening == websocket.OPENING:
+            return await websocket.accept(opening, reader, writer, from_anywhere=self._account is not None)
+        source = _Reader(reader)
+        source.resume(opening)
+        return source, StreamWriterAdapter(writer)
 
     def _tell_of(self, writer: asyncio.StreamWriter) -> None:
         self._refused += 1
@@ -166,36 +180,41 @@ class _Door:
             self._refused, self._told_s = 0, now_s
 
 
-class _ReadOn(StreamReaderAdapter):  # type: ignore[misc] # amqtt publishes no types
-    """A connection whose opening was read already."""
+class _Reader(StreamReaderAdapter):  # type: ignore[misc] # amqtt publishes no types
+    """A connection by TCP, of which something may have been read already."""
 
-    def __init__(self, opening: bytes, reader: asyncio.StreamReader) -> None:
+    def __init__(self, reader: asyncio.StreamReader) -> None:
         super().__init__(reader)
+        self._opening = b""
+
+    async def read(self, n: int) -> bytes:
+        """Exactly n bytes."""
+        taken, self._opening = self._opening[:n], self._opening[n:]
+        return taken if len(taken) == n else taken + await super().read(n - len(taken))
+
+    def resume(self, opening: bytes) -> None:
+        """Begins again with what was read already."""
         self._opening = opening
 
-    async def read(self, n: int = -1) -> bytes:
-        if n == -1 or not self._opening:
-            return cast("bytes", await super().read(n))
-        taken, self._opening = self._opening[:n], self._opening[n:]
-        if len(taken) < n:
-            taken += await super().read(n - len(taken))
-        return taken
+
+#: A connection as amqtt takes it.
+_Guest: TypeAlias = tuple[_Reader | websocket.WebSocketReader, StreamWriterAdapter]
 
 
-async def _read_connect(reader: asyncio.StreamReader) -> bytes:
+async def _read_connect(source: _Reader | websocket.WebSocketReader) -> bytes:
     """A whole CONNECT packet.
 
     Raises:
         ValueError: what comes is none, or too long for one.
     """
-    packet = await reader.readexactly(2)
+    packet = await source.read(2)
     # The remaining length takes one to four bytes, the last without the high bit.
     while packet[-1] & 0x80 and len(packet) < _LONGEST_HEADER:
-        packet += await reader.readexactly(1)
+        packet += await source.read(1)
     length, _ = remaining_length(packet)
     if packet[0] != _CONNECT or length > _LONGEST_CONNECT:
         raise ValueError("no CONNECT packet")
-    return packet + await reader.readexactly(length)
+    return packet + await source.read(length)
 
 
 def _abort(writers: Iterable[asyncio.StreamWriter]) -> None:
