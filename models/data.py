@@ -162,7 +162,7 @@ def restrict(recording: Recording, start_ns: int, end_ns: int) -> Recording:
         for span in recording.spans
         if span.start_ns < end_ns and span.end_ns > start_ns
     )
-    return replace(recording, streams=tuple(streams), spans=tuple(spans))
+    return replace(recording, streams=tuple(streams), spans=tuple(spans), arrivals=())
 
 
 def time_blocks(recording: Recording, blocks: int, *, guard_ns: int = GUARD_NS) -> list[Sitting]:

@@ -26,6 +26,7 @@ class Lesson(msgspec.Struct, frozen=True, kw_only=True):
         folds: parts in which they were held out in turn.
         before, after: figures of their windows, each answered by the base, and by a model that was taught without the
             window's recording.
+        keep: weight of the base's answers to made-up motion; the recordings' is 1.
         made_up: windows of made-up motion, other than was learned from.
         kept: share of these that are answered as by the base.
         turned_new: share of these that are answered by a new activity.
@@ -39,6 +40,7 @@ class Lesson(msgspec.Struct, frozen=True, kw_only=True):
     folds: int
     before: Figures
     after: Figures
+    keep: float
     made_up: int
     kept: float
     turned_new: float

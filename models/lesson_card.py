@@ -30,9 +30,9 @@ def card(bundle: ModelBundle, lesson: Lesson, base: ModelBundle) -> str:
             )
         ),
         "## What it knew before",
-        f"The last layer alone was taught; the features before it are those of {base.manifest.name} to the last bit. "
-        f"It was held to the base's answers to made-up motion: of {lesson.made_up} windows of other such motion "
-        f"{lesson.kept:.1%} are answered as before"
+        f"The last layer alone was taught; the features before it are those of {lesson.base} to the last bit. It was "
+        f"held to the base's answers to made-up motion, with {lesson.keep:g} times the weight of the recordings: of "
+        f"{lesson.made_up} windows of other such motion {lesson.kept:.1%} are answered as before"
         + (f" and {lesson.turned_new:.1%} by {new}" if lesson.new else "")
         + f". {len(kept)} activities that were not recorded are still told; how well on the people of the base's own "
         "data was not measured here.",

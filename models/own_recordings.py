@@ -10,7 +10,7 @@ from typing import Final
 
 from models.data import Sitting
 from streamer.activities import ACTIVITIES, check_activity
-from streamer.bundle import ModelBundle
+from streamer.bundle import MANIFEST_FILE, ModelBundle
 from streamer.errors import ConfigError, RecordingError, nearest
 from streamer.recording import Recording, read_recordings
 
@@ -64,7 +64,7 @@ def read_own(data: Path, base: ModelBundle, *, new: Sequence[str] = ()) -> list[
     """
     if not data.exists():
         raise RecordingError(f"--data {data}: no such folder; expected one with recordings")
-    paths = [data] if data.is_file() else sorted(p for p in data.rglob("*") if p.suffix.lower() in SUFFIXES)
+    paths = [data] if data.is_file() else sorted(filter(_is_recording, data.rglob("*")))
     if not paths:
         raise RecordingError(f"--data {data}: holds no recordings; expected files {', '.join(sorted(SUFFIXES))}")
     root = data.parent if data.is_file() else data
@@ -78,6 +78,11 @@ def read_own(data: Path, base: ModelBundle, *, new: Sequence[str] = ()) -> list[
 def labels_of(own: Iterable[OwnRecording]) -> list[str]:
     """Activities in the order in which they first come."""
     return list(dict.fromkeys(span.activity for one in own for r in one.recordings for span in r.spans))
+
+
+def _is_recording(path: Path) -> bool:
+    # A bundle's golden vectors are none, when what was taught is written among what it learned from.
+    return path.suffix.lower() in SUFFIXES and not (path.parent / MANIFEST_FILE).exists()
 
 
 def _digest(path: Path) -> str:

@@ -93,11 +93,11 @@ def _learn(base: ModelBundle, network: Network, own: Sequence[OwnRecording], say
     answers = held_out_answers(
         pupil, dense, plain, on_fold=lambda done, of: say(f"learned without part {done} of {of}, and told it")
     )
-    head = pupil.taught(pupil.features(dense.samples), dense.targets)
+    taught = pupil.taught(pupil.features(dense.samples), dense.targets)
     say("learned from all recordings")
     # Motion that was not learned from.
     others = pupil.features(made_up_windows(spec, seed=1))
-    was, told = probabilities(network.head, others).argmax(1), probabilities(head, others).argmax(1)
+    was, told = probabilities(network.head, others).argmax(1), probabilities(taught.head, others).argmax(1)
     lesson = Lesson(
         base=base.manifest.name,
         base_digest=base.digest,
@@ -107,11 +107,12 @@ def _learn(base: ModelBundle, network: Network, own: Sequence[OwnRecording], say
         folds=len(deal(plain)),
         before=before,
         after=score(answers, plain, labels),
+        keep=taught.keep,
         made_up=len(told),
         kept=float((was == told).mean()),
         turned_new=float((told >= len(base.labels)).mean()),
     )
-    network.head = head
+    network.head = taught.head
     return _Taught(lesson, network, labels)
 
 

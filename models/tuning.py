@@ -31,15 +31,25 @@ class Teaching:
 
     Attributes:
         steps, learning_rate: of Adam.
-        keep: weight of the base's answers to made-up motion against that of the recordings. More of it keeps more of
-            what was known, less learns more of what is new.
+        keep: weights of the base's answers to made-up motion against that of the recordings, the next one where an
+            activity could not be learned with the one before. More keeps more of what was known, less learns more.
+        learned: share of its windows by which an activity is told for it to count as learned.
         label_smoothing: share of the target spread over all labels.
     """
 
     steps: int = 200
     learning_rate: float = 0.02
-    keep: float = 16.0
+    keep: tuple[float, ...] = (16.0, 4.0, 1.0)
+    learned: float = 0.5
     label_smoothing: float = 0.1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Taught:
+    """A last layer, and the weight of what it keeps."""
+
+    head: nn.Linear
+    keep: float
 
 
 class Pupil:
@@ -76,11 +86,22 @@ class Pupil:
         with torch.no_grad():
             return torch.cat([self.network.features(part) for part in parts])
 
-    def taught(self, features: Tensor, targets: NDArray[np.int64]) -> nn.Linear:
-        """A last layer that learned from windows' features and what they are, (n,) int64.
+    def taught(self, features: Tensor, targets: NDArray[np.int64]) -> Taught:
+        """What is learned from windows' features and what they are, (n,) int64.
 
         The same windows give the same layer: nothing is drawn.
         """
+        taught = None
+        for keep in self._teaching.keep:
+            taught = Taught(self._head(features, targets, keep), keep)
+            told = probabilities(taught.head, features).argmax(axis=1) == targets
+            if all(told[targets == target].mean() >= self._teaching.learned for target in np.unique(targets)):
+                break
+        if taught is None:
+            raise ValueError("keep is empty; expected one weight at least")
+        return taught
+
+    def _head(self, features: Tensor, targets: NDArray[np.int64], keep: float) -> nn.Linear:
         teaching, old = self._teaching, self.network.head
         head = nn.Linear(old.in_features, old.out_features + self._new)
         with torch.no_grad():
@@ -98,7 +119,7 @@ class Pupil:
             kept = functional.kl_div(
                 functional.log_softmax(head(self._kept), dim=1), self._answers, reduction="batchmean"
             )
-            loss = (share * own).sum() + teaching.keep * kept
+            loss = (share * own).sum() + keep * kept
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimizer.step()
@@ -143,7 +164,7 @@ def held_out_answers(
     answers = np.zeros((len(plain), pupil.labels), np.float32)
     for number, held in enumerate(folds, start=1):
         mine, rows = np.isin(dense.groups, held), np.isin(plain.groups, held)
-        head = pupil.taught(learned[torch.from_numpy(~mine)], dense.targets[~mine])
+        head = pupil.taught(learned[torch.from_numpy(~mine)], dense.targets[~mine]).head
         answers[rows] = probabilities(head, asked[torch.from_numpy(rows)])
         on_fold(number, len(folds))
     return answers

@@ -71,7 +71,7 @@ def teach_new(base: Network, people: People, teaching: Teaching, made_up: NDArra
             first, rest = people.cut(person, [target], 0.75)
             if not first.any():
                 continue
-            head = pupil.taught(people.dense_features[torch.from_numpy(first)], np.full(int(first.sum()), old))
+            head = pupil.taught(people.dense_features[torch.from_numpy(first)], np.full(int(first.sum()), old)).head
             known = people.plain.targets < old
             own, others = known & (people.plain.groups == person), known & (people.plain.groups != person)
             told = _told(head, people.plain_features)
@@ -99,7 +99,7 @@ def teach_person(base: Network, people: People, teaching: Teaching, made_up: NDA
     rows = []
     for person in people.names:
         first, rest = people.cut(person, range(len(people.labels)), 0.5)
-        head = pupil.taught(people.dense_features[torch.from_numpy(first)], people.dense.targets[first])
+        head = pupil.taught(people.dense_features[torch.from_numpy(first)], people.dense.targets[first]).head
         truth, asked = people.dense.targets[rest], people.dense_features[torch.from_numpy(rest)]
         rows.append(
             (
@@ -157,7 +157,7 @@ def main() -> None:
 
 
 def _compare(activity_base: Network, learner: People, person_base: Network, knower: People) -> None:
-    for name, teaching in (("as har-models train does", Teaching()), ("without made-up motion", Teaching(keep=0.0))):
+    for name, teaching in (("as har-models train does", Teaching()), ("without made-up motion", Teaching(keep=(0.0,)))):
         print(f"{len(knower.names)} people, {name}")
         teach_new(activity_base, learner, teaching, made_up_windows(_RECIPE.spec, seed=0, without=LEFT_OUT))
         teach_person(person_base, knower, teaching, made_up_windows(_RECIPE.spec, seed=0))

@@ -198,7 +198,11 @@ async def record(
             await asyncio.sleep(_LOOK_S)
             now_s, readings = loop.time(), captured.readings.total()
             captured.seconds = now_s - began_s
-            captured.recent_hz = (readings - seen[0][1]) / (now_s - seen[0][0])
+            if not seen[-1][1]:
+                # The rate is of what comes, not of the wait for it.
+                seen.clear()
+            elif now_s > seen[0][0]:
+                captured.recent_hz = (readings - seen[0][1]) / (now_s - seen[0][0])
             seen.append((now_s, readings))
             if now_s - synced_s >= _SYNC_S:
                 synced_s = now_s
