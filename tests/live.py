@@ -102,7 +102,9 @@ class Loop:
         return self.run(called())
 
     def stop(self) -> None:
-        """End the thread."""
+        """End the thread, once what is being closed is closed."""
+        for _ in range(10):
+            self.run(asyncio.sleep(0))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=_STOP_S)
         self._loop.close()

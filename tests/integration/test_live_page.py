@@ -6,7 +6,7 @@ import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from importlib import resources
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, CDPSession, Page, expect
 
 from simulator.datasets import hapt
 from simulator.datasets.location import data_root
@@ -47,7 +47,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A page in which nothing goes wrong."""
+    """A page in which nothing goes wrong; to be asked for behind the service, so that it is closed before that."""
     troubles: list[str] = []
     with open_page(browser, troubles=troubles) as opened:
         yield opened
@@ -77,6 +77,17 @@ def service(bundle: ModelBundle) -> Iterator[LiveService]:
     live = few_watches(bundle)
     with in_thread(live):
         yield live
+
+
+@contextmanager
+def shown(page: Page, service: LiveService, **options: int) -> Iterator[Loop]:
+    """A service's page, for as long as the service is there: that it is gone would be an error on the page."""
+    with in_thread(service, **options) as loop:
+        page.goto(service.url())
+        try:
+            yield loop
+        finally:
+            page.goto("about:blank")
 
 
 def card(page: Page, name: str) -> Any:  # noqa: ANN401 - Playwright's Locator
@@ -164,7 +175,7 @@ _MEASURE: Final = """(seconds) => new Promise((resolve) => {
     before = now;
     if (now - began < 1000 * seconds) requestAnimationFrame(step);
     else resolve({
-      per_s: frames / seconds, long_share: long / 1000 / seconds, worst_ms: worst,
+      frames, per_s: frames / seconds, long_share: long / 1000 / seconds, worst_ms: worst,
       moved: places().filter((place, i) => place !== from[i]).length,
     });
   };
@@ -186,15 +197,27 @@ def test_fifty_watches_keep_moving(
             page.goto(f"{service.url}/")
             expect(page.locator("#watches .card")).to_have_count(50, timeout=60_000)
             expect(card(page, "synthetic-050").locator(".numbers")).to_have_text(re.compile(r"50 Hz · 100%"))
+            session = page.context.new_cdp_session(page)
+            session.send("Performance.enable", {"timeDomain": "threadTicks"})
+            began_s = cpu_seconds(session)
             measured = page.evaluate(_MEASURE, 3)
+            measured["cpu_ms_a_frame"] = 1000 * (cpu_seconds(session) - began_s) / measured["frames"]
     finally:
         sender.terminate()
         sender.wait(timeout=20)
     print(measured)  # noqa: T201 - a figure for whoever asks
     assert troubles == []
-    assert measured["moved"] == 50
-    # Drawn by two busy cores, without a graphics card, on a page four times as large as a screen.
-    assert measured["per_s"] >= 6
+    # One may by chance stand where it stood before.
+    assert measured["moved"] >= 48
+    # In CPU time, whatever else the machine does: thirty frames a second would leave it time, without a graphics card
+    # and on a page four times as large as a screen.
+    assert measured["cpu_ms_a_frame"] < 33
+
+
+def cpu_seconds(session: CDPSession) -> float:
+    """CPU time that the page's main thread has taken since the session began to look."""
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    return float(next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration"))
 
 
 # --- many -------------------------------------------------------------------------------------------------------------
@@ -204,8 +227,7 @@ def test_ten_thousand_watches_are_searched_filtered_and_paged(page: Page, bundle
     service = LiveService(bundle)
     for first in range(0, 10_000, 500):
         service.process([still(POSTURES[i % 3], 2, device=f"watch-{i}") for i in range(first, first + 500)])
-    with in_thread(service):
-        page.goto(service.url())
+    with shown(page, service):
         expect(page.get_by_role("heading", name="10,000 watches")).to_be_visible()
         expect(page.locator("#watches .card")).to_have_count(MOST_SHOWN)
         page.keyboard.press("/")
@@ -228,7 +250,7 @@ def test_ten_thousand_watches_are_searched_filtered_and_paged(page: Page, bundle
 # --- without a mouse, without eyes, without motion --------------------------------------------------------------------
 
 
-def test_everything_is_done_by_keyboard(page: Page, service: LiveService) -> None:
+def test_everything_is_done_by_keyboard(service: LiveService, page: Page) -> None:
     page.goto(service.url())
     expect(page.locator("#watches .card")).to_have_count(8)
     page.keyboard.press("Tab")
@@ -349,8 +371,7 @@ def test_hostile_names_and_labels_are_text_and_nothing_else(page: Page, bundle: 
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.on("dialog", lambda dialog: pytest.fail(dialog.message))
-    with in_thread(service):
-        page.goto(service.url())
+    with shown(page, service):
         expect(page.locator("#watches .card")).to_have_count(len(names))
         for i, name in enumerate(names):
             expect(card(page, re.escape(name)).locator(".card-activity")).to_contain_text(
@@ -416,8 +437,7 @@ def test_page_that_is_one_too_many_says_so_and_gets_in_when_there_is_room(
 
 def test_stream_that_comes_of_age_is_followed_by_another_without_a_word(page: Page, bundle: ModelBundle) -> None:
     service = few_watches(bundle, stream_s=0.6)
-    with in_thread(service):
-        page.goto(service.url())
+    with shown(page, service):
         expect(page.locator("#status")).to_have_text("Live")
         page.evaluate(
             """() => {
@@ -437,8 +457,7 @@ def test_page_says_what_keeps_the_service_from_recognising_and_which_worker_it_i
 ) -> None:
     service = few_watches(bundle, limits=Limits(silence_ns=30 * SECOND))
     service.unready = "no session at broker:1883: refused"
-    with in_thread(service, worker=1, workers=3) as loop:
-        page.goto(service.url())
+    with shown(page, service, worker=1, workers=3) as loop:
         expect(page.locator("#status")).to_have_text("Not recognising: no session at broker:1883: refused")
         expect(page.locator("#foot")).to_contain_text("Worker 2 of 3: each follows its own share of the watches.")
         expect(page.get_by_role("link", name="Worker 3")).to_have_attribute("href", "http://127.0.0.1:7002/")
@@ -448,7 +467,7 @@ def test_page_says_what_keeps_the_service_from_recognising_and_which_worker_it_i
         expect(page.locator("#fleet-sub")).to_contain_text("8 silent")
 
 
-def test_theme_is_chosen_and_kept(page: Page, service: LiveService) -> None:
+def test_theme_is_chosen_and_kept(service: LiveService, page: Page) -> None:
     page.goto(service.url())
     ground = "getComputedStyle(document.body).backgroundColor"
     light = page.evaluate(ground)
