@@ -31,6 +31,7 @@ _SHUTDOWN_S: Final = 1.0
 MOST_CONNECTIONS: Final = 50
 #: After this a connection is closed, also one that is used: a scraper opens another.
 _CONNECTION_S: Final = 60.0
+_ACCEPTING_ROUNDS: Final = 3
 
 #: Lets a request's connection live for some seconds from now, whatever its age.
 LET_LIVE: Final[web.AppKey[Callable[[web.Request, float], None]]] = web.AppKey("let_live")
@@ -101,6 +102,10 @@ async def http_server(
             yield server.sockets[0].getsockname()[1]
         finally:
             server.close()
+            # A connection that was accepted just before takes these rounds of the loop to be known to aiohttp, which
+            # then closes it with the others; later it would be left open.
+            for _ in range(_ACCEPTING_ROUNDS):
+                await asyncio.sleep(0)
     finally:
         await runner.cleanup()
 
