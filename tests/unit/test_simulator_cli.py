@@ -37,6 +37,12 @@ def test_sources_says_what_is_there_and_how_to_get_the_rest(tmp_path: Path) -> N
         (["replay", "nothing"], "source 'nothing' is neither a file nor one of uci-har, hapt"),
         (["replay", "hapt"], "data set hapt is not in"),
         (["replay", "synthetic", "--subject", "1"], "--subject 1: synthetic has no subjects"),
+        (
+            ["replay", "hapt", "--activity", "walking"],
+            "--activity walking: hapt holds what was recorded; synthetic takes",
+        ),
+        (["replay", "synthetic", "--activity", "wavng"], "activity 'wavng' has no profile; expected any of"),
+        (["replay", "synthetic", "--name", "a/b"], "--name 'a/b': expected 1 to 64 of A-Z a-z 0-9 . _ : @ -"),
         (["replay", "wisdm-watch", "--split", "test"], "--split test: wisdm-watch has no published split"),
         (["replay", "synthetic", "--speed", "max"], "synthetic has no end; expected --duration"),
         (["replay", "synthetic", "--speed", "warp"], "--speed warp: expected a positive number or max"),

@@ -134,6 +134,14 @@ def test_capture_leaves_in_its_own_messages_when_they_came() -> None:
     assert progress.recorded_s == pytest.approx(2.25)
 
 
+def test_watches_may_be_called_otherwise() -> None:
+    assert [copy.device_id for copy in fleet([walk()], devices=3, start_ns=None, name="left")] == [
+        "left",
+        "left-2",
+        "left-3",
+    ]
+
+
 def test_batch_option_cuts_a_capture_anew() -> None:
     (stream,) = walk().streams
     session, _ = run(captured((0.0, stream[50:]), (0.5, stream[:50])), batch=20)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from simulator.gestures import gestures
 from simulator.synthetic import SyntheticWatch, shipped_profiles, synthetic_watches
 from streamer.activities import ACTIVITIES
 from streamer.bundle import find_bundle, load_bundle
@@ -109,3 +110,15 @@ def test_a_wrong_activity_or_rate_is_refused() -> None:
         synthetic_watches(1, playlist=["flying"])
     with pytest.raises(ConfigError, match="rate 30 Hz: expected a divisor"):
         synthetic_watches(1, rate_hz=30)
+
+
+def test_waving_is_for_whoever_asks_and_no_shipped_model_knows_it() -> None:
+    assert set(gestures()) == {"waving"}
+    assert not set(gestures()) & {*shipped_profiles().activities, *ACTIVITIES}
+    (recording,) = (watch.recording(20) for watch in synthetic_watches(1, playlist=["waving"]))
+    assert {span.activity for span in recording.spans} == {"waving"}
+    (stream,) = recording.streams
+    assert stream.acc is not None
+    # A hand that swings with gravity along the forearm.
+    assert np.abs(stream.acc.mean(axis=0)).argmax() == 0
+    assert 7 < np.sqrt((stream.acc**2).sum(axis=1)).mean() < 20
