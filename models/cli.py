@@ -60,7 +60,7 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RECIPE]",
+            metavar="RECIPE",
             help="a recipe's name, see `har-models list`",
             autocompletion=bundles,
             show_default=False,
@@ -79,7 +79,7 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="of weights, order and augmentation of a recipe")] = 0,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="folder of the bundle [default: ./RECIPE, or ./BASE-own]")
+        Path | None, typer.Option(metavar="DIR", help="folder of the bundle; by default ./RECIPE or ./BASE-own")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="replace what --data taught before")] = False,
     figures: Annotated[
@@ -123,7 +123,7 @@ def _teach(
 def crossvalidate(
     recipe: RecipeName,
     folds: Annotated[
-        int | None, typer.Option(min=0, help="folds by group; 0: the official test split [default: the recipe's]")
+        int | None, typer.Option(min=0, help="folds by group; 0: the official test split; by default the recipe's")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="repeats, with seeds from 0")] = 1,
     json_file: JsonFile = None,
@@ -162,7 +162,7 @@ def evaluate(
 @app.command()
 def report(
     bundle: BundleName,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="[default: ./BUNDLE-report]")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="by default ./BUNDLE-report")] = None,
 ) -> None:
     """Draw a bundle's training curves, confusion, per-class and per-subject figures as PNG and one HTML page."""
     _require_train_extra()

@@ -140,7 +140,8 @@ def replay(
     source: Annotated[
         str,
         typer.Argument(
-            help="uci-har, hapt, fitbit, wisdm-watch, synthetic, or a file: CSV, Parquet, .npz", autocompletion=_sources
+            help="uci-har, hapt, fitbit, wisdm-watch, synthetic, or a file: CSV, JSON lines, Parquet, .npz",
+            autocompletion=_sources,
         ),
     ],
     broker: BrokerHost = "localhost",
@@ -183,7 +184,7 @@ def replay(
     activity: Annotated[
         list[str] | None,
         typer.Option(
-            help="what synthetic watches do; may be repeated  [default: what the default model recognises]",
+            help="what synthetic watches do; may be repeated; by default what the default model recognises",
             autocompletion=one_of((*ACTIVITIES, "waving")),
         ),
     ] = None,
@@ -249,7 +250,7 @@ def record(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="replace a file that is there")] = False,
     topic: Annotated[
-        list[str] | None, typer.Option(help="filter of readings; may be repeated  [default: those of har-stream]")
+        list[str] | None, typer.Option(help="filter of readings; may be repeated; by default those of har-stream")
     ] = None,
     broker: BrokerHost = "localhost",
     port: BrokerPort = 1883,

@@ -129,7 +129,11 @@ def descriptions(root: Path) -> list[tuple[str, str, str]]:
     playlist = ", ".join(shipped_profiles().playlist)
     rows.append((SYNTHETIC, f"generated motion at the wrist, any rate: {playlist}", "always there"))
     rows.append(
-        ("PATH", "CSV, Parquet or .npz: t_ns or time, acc_x..z in m/s², gyro_x..z in rad/s, device, label", "your own")
+        (
+            "PATH",
+            "CSV, Parquet, .npz: t_ns or time, acc_x..z in m/s², gyro_x..z in rad/s, device, label; or a recording",
+            "your own",
+        )
     )
     return rows
 

@@ -169,7 +169,7 @@ app.callback(invoke_without_command=True)(_with_settings(_run))
 
 @app.command()
 def classify(
-    file: Annotated[Path, typer.Argument(help="Recording as CSV, Parquet or .npz.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="Recording as CSV, JSON lines, Parquet or .npz.", show_default=False)],
     model: Annotated[
         str | None,
         typer.Option(
