@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any, Final, TypeVar
 
+import uvloop
 from prometheus_client import CollectorRegistry
 
 from streamer import clock
@@ -85,7 +86,8 @@ class Loop:
     """An event loop in a thread."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        # The service's own; asyncio's of Python 3.11 leaves a connection open that comes as its server is closed.
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
 

@@ -81,13 +81,13 @@ def service(bundle: ModelBundle) -> Iterator[LiveService]:
 
 @contextmanager
 def shown(page: Page, service: LiveService, **options: int) -> Iterator[Loop]:
-    """A service's page, for as long as the service is there: that it is gone would be an error on the page."""
+    """A service's page, which is closed before the service: that this is gone would be an error on the page."""
     with in_thread(service, **options) as loop:
         page.goto(service.url())
         try:
             yield loop
         finally:
-            page.goto("about:blank")
+            page.context.close()
 
 
 def card(page: Page, name: str) -> Any:  # noqa: ANN401 - Playwright's Locator
