@@ -6,6 +6,8 @@
 
 One worker, one call in flight. Sessions come and go with the broker; worker, queue, watches and outbox stay. When a
 message is acknowledged is decided in delivery.py.
+
+Past 400 lines, since how a session begins and ends, the worker and the publisher share one life, and read as one story.
 """
 
 from __future__ import annotations
