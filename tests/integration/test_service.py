@@ -34,9 +34,9 @@ def start_service(tmp_path: Path, mosquitto: Mosquitto) -> Iterator[Start]:
     """Starts services at the test's Mosquitto and waits until they are ready; all end with the test."""
     started: list[HarStream] = []
 
-    def start(*arguments: str) -> HarStream:
+    def start(*arguments: str, workers: int = 1) -> HarStream:
         address = ("--broker", mosquitto.host, "--port", str(mosquitto.port))
-        service = HarStream(tmp_path, *address, *arguments, name=f"service{len(started)}")
+        service = HarStream(tmp_path, *address, *arguments, name=f"service{len(started)}", workers=workers)
         started.append(service)
         service.wait_ready()
         return service
@@ -333,7 +333,7 @@ def test_broker_that_speaks_only_mqtt_3_is_used_all_the_same(tmp_path: Path, cli
 @pytest.mark.usefixtures("data_dir")
 def test_two_workers_give_the_events_of_one(mosquitto: Mosquitto, start_service: Start) -> None:
     alone = start_service("--publish", "windows")
-    together = start_service("--publish", "windows", "--client-id", "pair", "--workers", "2")
+    together = start_service("--publish", "windows", "--client-id", "pair", workers=2)
     wait_until(lambda: together.log.count("subscribed") == 2, "both workers", within_s=30)
     replay(mosquitto, "hapt", "--split", "test", "--speed", "max", "--format", "cbor", "--duration", "120")
     assert alone.stop() == together.stop() == 0
