@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.assessment import evaluate_bundle, evaluate_streaming
+from models.assessment import evaluate_bundle
 from models.card import card
-from models.crossvalidation import CrossValidation
+from models.crossvalidation import CrossValidation, crossvalidations_in, read_crossvalidation
 from models.data import Sitting, group_folds, labelled_windows
 from models.epoch import Epoch
 from models.export import to_onnx
@@ -22,12 +22,15 @@ from models.golden import golden_vectors
 from models.networks import Network, parameter_count
 from models.recipes import Recipe
 from models.smoothing import DEFAULT, courses_of, fit_smoothing, spliced
+from models.streaming import evaluate_streaming
 from models.training import fit, fit_temperature, logits, softmax, training_sittings, training_windows
-from streamer.bundle import SCHEMA, Manifest, ModelBundle, Smoothing, load_bundle, save_bundle
+from streamer.bundle import SCHEMA, Manifest, ModelBundle, Smoothing, load_bundle, save_bundle, shipped_bundles
 from streamer.errors import ConfigError
 
 #: Folds by group of which the first is held out to calibrate on.
 CALIBRATION_FOLDS: Final = 5
+#: What was tried on the way to a shipped model, as a table; kept by hand.
+TRIED_FILE: Final = "TRIED.md"
 _NO_DIGEST: Final = "0" * 64
 
 
@@ -122,7 +125,7 @@ def finish_bundle(
     folder: Path,
     *,
     seed: int,
-    crossvalidation: Path | None = None,
+    crossvalidation: Sequence[Path] = (),
     say: Callable[[str], None] = lambda _: None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> ModelBundle:
@@ -132,7 +135,7 @@ def finish_bundle(
         recipe: what to train.
         folder: of the bundle.
         seed: of weights, order and augmentation.
-        crossvalidation: JSON of `har-models crossvalidate` for the card and for reports.
+        crossvalidation: JSON files of `har-models crossvalidate` for the card and for reports.
         say: takes lines of progress.
         on_epoch: takes the epochs of both fits.
 
@@ -140,21 +143,20 @@ def finish_bundle(
         ConfigError: the data set or the JSON can't be read.
         BundleError: what was written does not verify.
     """
-    figures = _read_crossvalidation(recipe, crossvalidation)
+    figures = _read_crossvalidations(recipe, crossvalidation)
     sittings = training_sittings(recipe)
     say(f"{recipe.name}: {len(sittings)} recordings; fitting without some groups, to calibrate on them")
     calibration = calibrate(recipe, sittings, seed=seed, on_epoch=on_epoch)
     say(f"temperature {calibration.temperature:.3f}, {calibration.smoothing}; fitting on all training groups")
     train = training_windows(recipe, sittings, seed=seed)
     network, _ = fit(recipe, train, seed=seed, on_epoch=on_epoch)
-    extra = {} if figures is None else {"crossvalidation": msgspec.json.encode(figures).decode()}
-    bundle = make_bundle(recipe, network, calibration, folder, seed=seed, training=extra)
+    bundle = make_bundle(recipe, network, calibration, folder, seed=seed, training=figures)
     say("scoring")
-    write_card(recipe, bundle, folder, figures)
+    write_card(recipe, bundle, folder)
     return bundle
 
 
-def add_crossvalidation(recipe: Recipe, folder: Path, crossvalidation: Path | None) -> ModelBundle:
+def add_crossvalidation(recipe: Recipe, folder: Path, crossvalidation: Sequence[Path]) -> ModelBundle:
     """Put the figures of `har-models crossvalidate` into a bundle and write its card anew; the model stays as it is.
 
     Raises:
@@ -162,34 +164,49 @@ def add_crossvalidation(recipe: Recipe, folder: Path, crossvalidation: Path | No
         BundleError: the bundle does not verify.
     """
     bundle = load_bundle(folder)
-    figures = _read_crossvalidation(recipe, crossvalidation)
-    if figures is not None:
-        training = bundle.manifest.training | {"crossvalidation": msgspec.json.encode(figures).decode()}
-        manifest = msgspec.structs.replace(bundle.manifest, training=training)
+    figures = _read_crossvalidations(recipe, crossvalidation)
+    if figures:
+        manifest = msgspec.structs.replace(bundle.manifest, training=bundle.manifest.training | figures)
         bundle = save_bundle(folder, manifest, bundle.model, bundle.golden)
-    elif "crossvalidation" in bundle.manifest.training:
-        figures = msgspec.json.decode(bundle.manifest.training["crossvalidation"], type=CrossValidation)
-    write_card(recipe, bundle, folder, figures)
+    write_card(recipe, bundle, folder)
     return bundle
 
 
-def write_card(recipe: Recipe, bundle: ModelBundle, folder: Path, figures: CrossValidation | None) -> None:
-    """CARD.md with the figures that `har-models evaluate` gives for this bundle."""
-    assessments = [evaluate_bundle(bundle, dataset) for dataset in recipe.evaluate_on]
-    streaming = [evaluate_streaming(bundle, dataset) for dataset in recipe.stream_on]
-    (folder / "CARD.md").write_text(card(recipe, bundle, assessments, streaming, figures), encoding="utf-8")
+def write_card(recipe: Recipe, bundle: ModelBundle, folder: Path) -> None:
+    """CARD.md with the figures that `har-models evaluate` gives for this bundle, and those that it holds."""
+    (folder / "CARD.md").write_text(
+        card(
+            recipe,
+            bundle,
+            [evaluate_bundle(bundle, dataset) for dataset in recipe.evaluate_on],
+            [evaluate_streaming(bundle, dataset) for dataset in recipe.stream_on],
+            crossvalidations_in(bundle),
+            tried=what_was_tried(recipe),
+        ),
+        encoding="utf-8",
+    )
 
 
-def _read_crossvalidation(recipe: Recipe, path: Path | None) -> CrossValidation | None:
-    if path is None:
-        return None
-    try:
-        figures = msgspec.json.decode(path.read_bytes(), type=CrossValidation)
-    except (OSError, msgspec.DecodeError) as error:
-        raise ConfigError(f"{path}: not the JSON of `har-models crossvalidate` ({error})") from error
-    if figures.recipe != recipe.name:
-        raise ConfigError(f"{path}: figures of {figures.recipe}; expected those of {recipe.name}")
-    return figures
+def what_was_tried(recipe: Recipe) -> str | None:
+    """TRIED.md of the recipe's shipped bundle, which is kept by hand; None without one."""
+    folder = shipped_bundles().get(recipe.name)
+    path = None if folder is None else folder / TRIED_FILE
+    return path.read_text(encoding="utf-8").strip() if path is not None and path.is_file() else None
+
+
+def _read_crossvalidations(recipe: Recipe, paths: Sequence[Path]) -> dict[str, str]:
+    """Entries for a bundle's `training`: the documents without what takes most of their room."""
+    found = {}
+    for path in paths:
+        figures: CrossValidation = read_crossvalidation(path).without_details()
+        if figures.recipe != recipe.name:
+            raise ConfigError(f"{path}: figures of {figures.recipe}; expected those of {recipe.name}")
+        if figures.missing:
+            raise ConfigError(
+                f"{path}: {len(figures.missing)} of {len(figures.planned)} runs are missing; expected all of them"
+            )
+        found[figures.key] = msgspec.json.encode(figures).decode()
+    return found
 
 
 def _short(value: float | None) -> float | None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from models.assessment import Assessment, StreamingAssessment
+import msgspec
+
+from models.assessment import Assessment
 from models.crossvalidation import CrossValidation
 from models.data import DatasetName
 from models.evaluation import LabelFigures
 from models.recipes import Recipe
+from models.segments import OVERLAPS
+from models.spread import Spread, spread_over_groups
+from models.streaming import StreamingAssessment
 from streamer.bundle import ModelBundle
 
+#: What cards have since they say how their figures came about.
+PROTOCOL_HEADING: Final = "## Protocol"
 #: The publishers' own words.
 TERMS: Final[dict[DatasetName, str]] = {
     "hapt": """\
@@ -36,23 +43,60 @@ def card(
     bundle: ModelBundle,
     assessments: Sequence[Assessment],
     streaming: Sequence[StreamingAssessment],
-    crossvalidation: CrossValidation | None,
+    crossvalidations: Sequence[CrossValidation],
+    *,
+    tried: str | None,
 ) -> str:
-    """CARD.md as text; every figure in it comes from a command that it names."""
+    """CARD.md as text; every figure in it comes from a command that it names.
+
+    Args:
+        recipe: that the bundle was made by.
+        bundle: whose card this is.
+        assessments: how it does on windows.
+        streaming: how it does on whole recordings.
+        crossvalidations: how others of the recipe do.
+        tried: what was tried on the way, as Markdown.
+    """
     parts = [
         f"# {bundle.manifest.name}",
         recipe.summary[0].upper() + recipe.summary[1:] + ".",
         _facts(recipe, bundle),
         f"Made by `har-models train {recipe.name} --seed {bundle.manifest.training['seed']}`.",
+        PROTOCOL_HEADING,
+        _protocol(recipe, crossvalidations),
         "## Figures",
+        *(crossvalidated(one) for one in crossvalidations),
+        *(assessed(one) for one in assessments),
+        *(streamed(one) for one in streaming),
     ]
-    if crossvalidation is not None:
-        parts.append(_crossvalidated(crossvalidation))
-    parts += [_assessed(assessment) for assessment in assessments]
-    parts += [_streamed(one) for one in streaming]
+    if tried is not None:
+        parts += ["## What was tried", tried]
     parts += ["## Limits", "\n".join(f"* {limit}" for limit in recipe.limits)]
     parts += ["## Terms of the data", TERMS[recipe.dataset]]
     return "\n\n".join(parts) + "\n"
+
+
+def _protocol(recipe: Recipe, crossvalidations: Sequence[CrossValidation]) -> str:
+    groups = "block of time" if recipe.dataset == "fitbit" else "person"
+    lines = [f"No {groups} is on both sides of any split: who is scored was not learned from, unless a figure says so."]
+    if recipe.official_split:
+        lines.append(
+            "Network, epochs, temperature, smoothing and every threshold were chosen on held-out training subjects; "
+            "the official test split was read once for the released model."
+        )
+    else:
+        lines.append(f"Whatever was chosen was chosen on what was held out of training, never on the {groups} scored.")
+    lines.append(
+        "Preprocessing is causal and the same in training, in these figures and live (`streamer/preprocessing`); "
+        "no mean, scale or other statistic comes from test data."
+    )
+    if any(run.temperature is not None for one in crossvalidations for run in one.runs):
+        lines.append(
+            "A cross-validated model's temperature was fitted on a fifth of its training groups, by a network that had "
+            "not seen them, as the shipped bundle's was."
+        )
+    lines.append("How each figure is defined: docs/explanation/scoring.md.")
+    return "\n".join(f"* {line}" for line in lines)
 
 
 def _facts(recipe: Recipe, bundle: ModelBundle) -> str:
@@ -76,21 +120,35 @@ def _facts(recipe: Recipe, bundle: ModelBundle) -> str:
     return "\n".join(("| | |", "|---|---|", *(f"| {name} | {fact} |" for name, fact in facts.items())))
 
 
-def _crossvalidated(result: CrossValidation) -> str:
+def crossvalidated(result: CrossValidation) -> str:
+    """The section of a cross-validation."""
     lines = [
         f"### Fitted models on data they did not see: {result.protocol}",
         "",
         f"`har-models crossvalidate {result.recipe}{_options(result)}`, {result.epochs} epochs a fit.",
         "",
-        "| seed | fold | windows | accuracy | macro-F1 | per-group macro-F1 |",
-        "|---|---|---|---|---|---|",
+        "| seed | fold | windows | accuracy | macro-F1 | per-group macro-F1 | log-loss | ECE | temperature |",
+        "|---|---|---|---|---|---|---|---|---|",
         *(
             f"| {run.seed} | {run.fold} | {run.n} | {run.accuracy:.4f} | {run.macro_f1:.4f} "
-            f"| {run.group_macro_f1:.4f} |"
+            f"| {run.group_macro_f1:.4f} | {_cell(run.log_loss)} | {_cell(run.ece)} | {_cell(run.temperature)} |"
             for run in result.runs
         ),
-        f"| mean | | | **{result.accuracy:.4f}** | {result.macro_f1:.4f} | **{result.group_macro_f1:.4f}** |",
     ]
+    if result.over_seeds:
+        for name in ("mean", "std", "worst"):
+            mark = "**" if name == "mean" else ""
+            cells = " | ".join(f"{mark}{getattr(one, name):.4f}{mark}" for one in result.over_seeds.values())
+            lines.append(f"| {name} of seeds | | | {cells} | |")
+    else:
+        lines.append(
+            f"| mean | | | **{result.accuracy:.4f}** | {result.macro_f1:.4f} | **{result.group_macro_f1:.4f}** | | | |"
+        )
+    if len({run.fold for run in result.runs}) > 1:
+        worst = result.worst_run
+        lines += ["", f"Worst fold: {worst.accuracy:.4f} accuracy (seed {worst.seed}, fold {worst.fold})."]
+    if result.spread:
+        lines += ["", "Over groups, each in the mean over seeds:", "", _spread(result.spread)]
     if result.leaky_random_split is not None:
         lines += [
             "",
@@ -106,11 +164,21 @@ def _crossvalidated(result: CrossValidation) -> str:
 
 
 def _options(result: CrossValidation) -> str:
-    seeds = len({run.seed for run in result.runs})
-    return f" --seeds {seeds}" if seeds > 1 else ""
+    seeds = sorted({run.seed for run in result.runs})
+    if seeds == list(range(len(seeds))):
+        options = f" --seeds {len(seeds)}" if len(seeds) > 1 else ""
+    else:
+        options = "".join(f" --seed {seed}" for seed in seeds)
+    if result.settings is not None:
+        if result.settings.all_subjects:
+            options += " --all-subjects"
+        if result.settings.all_subjects or (result.settings.official_split and result.settings.folds):
+            options += f" --folds {result.settings.folds}"
+    return options
 
 
-def _assessed(result: Assessment) -> str:
+def assessed(result: Assessment) -> str:
+    """The section of a bundle's figures on a data set."""
     figures = result.figures
     seen = (
         "\n\n**The shipped model learned from these very recordings: this tells whether it was built rightly, not how "
@@ -141,30 +209,93 @@ def _assessed(result: Assessment) -> str:
             "|" + "---|" * count,
             f"| {values} |",
         ]
+    if figures.refused:
+        lines += ["", f"Rather none of these than any activity: {figures.refused:.4f} of windows."]
+    lines += ["", _spread(spread_over_groups(figures.per_group))]
     if not result.seen_in_training:
         lines += ["", _per_class(figures.per_class)]
     return "\n".join(lines)
 
 
-def _streamed(result: StreamingAssessment) -> str:
+def streamed(result: StreamingAssessment) -> str:
+    """The section of a bundle's figures over continuous recordings."""
     seen = " These recordings were seen in training." if result.seen_in_training else ""
+    names = ("in hindsight", "live")
+    both = list(zip(names, (result.segments, result.live_segments), strict=True))
+    frames = (
+        (names[0], result.hindsight_accuracy, result.hindsight_unknown, result.hindsight_group),
+        (names[1], result.live_accuracy, result.live_unknown, result.live_group),
+    )
+    overlaps = [f"{overlap:g}" for overlap in OVERLAPS]
     return "\n".join(
         (
             f"### This bundle, streaming, on {result.dataset}: {result.protocol}",
             "",
             f"`har-models evaluate {result.bundle} --dataset {result.dataset} --streaming`; by labelled time.{seen}",
             "",
-            (
-                "| labelled s | accuracy in hindsight | accuracy live | live unknown | bouts told | labelled stretches "
-                "| median decision delay, s |"
+            f"{result.seconds:.0f} s are labelled. Time told:",
+            "",
+            "| | accuracy | unknown | group |",
+            "|---|---|---|---|",
+            *(f"| {name} | {' | '.join(f'{value:.4f}' for value in values)} |" for name, *values in frames),
+            "",
+            f"Bouts, {result.segments.true_bouts} true ones:",
+            "",
+            "| | F1 | edit score | insertions per hour | fragmented | merges | deleted | told |",
+            "|---|---|---|---|---|---|---|---|",
+            *(
+                f"| {name} | {own.bout_f1:.4f} | {own.edit_score:.4f} | {own.insertions_per_h:.1f} | "
+                f"{own.fragmentation:.2%} | {own.merges} | {own.deleted} | {own.told_bouts} |"
+                for name, own in both
             ),
-            "|---|---|---|---|---|---|---|",
+            "",
+            f"| F1 by overlap | {' | '.join(overlaps)} |",
+            "|---" * (1 + len(overlaps)) + "|",
+            *(
+                f"| {name} | {' | '.join(f'{own.bout_f1_by_overlap[one]:.4f}' for one in overlaps)} |"
+                for name, own in both
+            ),
+            "",
+            f"| time lost to | {' | '.join(result.segments.lost_time.__struct_fields__)} |",
+            "|---" * (1 + len(result.segments.lost_time.__struct_fields__)) + "|",
+            *(
+                f"| {name} | {' | '.join(f'{share:.4f}' for share in msgspec.structs.astuple(own.lost_time))} |"
+                for name, own in both
+            ),
+            "",
             (
-                f"| {result.seconds:.0f} | {result.hindsight_accuracy:.4f} | {result.live_accuracy:.4f} | "
-                f"{result.live_unknown:.4f} | {result.bouts} | {result.true_bouts} | {result.decision_delay_s:.2f} |"
+                f"Time to detection, from the true onset of {result.onsets} changes of activity; and from the onset in "
+                f"an event to its decision, over {result.bouts} bouts:"
+            ),
+            "",
+            "| median, s | 95th percentile, s | never detected | decided early | median decision delay, s |",
+            "|---|---|---|---|---|",
+            (
+                f"| {_cell(result.detection_median_s, 2)} | {_cell(result.detection_p95_s, 2)} | "
+                f"{result.never_detected:.2%} | {result.early:.2%} | {result.decision_delay_s:.2f} |"
+            ),
+            "",
+            _spread(result.spread),
+        )
+    )
+
+
+def _spread(spread: Mapping[str, Spread]) -> str:
+    return "\n".join(
+        (
+            "| over groups | mean | median | 10th percentile | worst |",
+            "|---|---|---|---|---|",
+            *(
+                f"| {name.replace('macro_f1', 'macro-F1')} | {one.mean:.4f} | {one.median:.4f} | {one.p10:.4f} | "
+                f"{one.worst:.4f} ({one.worst_group}) |"
+                for name, one in spread.items()
             ),
         )
     )
+
+
+def _cell(value: float | None, digits: int = 4) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _per_class(per_class: dict[str, LabelFigures]) -> str:

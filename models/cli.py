@@ -83,7 +83,8 @@ def train(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="replace what --data taught before")] = False,
     figures: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="JSON of `crossvalidate`, to go on the card of a recipe's model")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="JSON of `crossvalidate`, to go on the card of a recipe's model"),
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -101,7 +102,7 @@ def train(
     chosen = find_recipe(recipe or "")
     folder = out or Path(chosen.name)
     with told(_say) as (say, on_epoch):
-        bundle = finish_bundle(chosen, folder, seed=seed, crossvalidation=figures, say=say, on_epoch=on_epoch)
+        bundle = finish_bundle(chosen, folder, seed=seed, crossvalidation=figures or (), say=say, on_epoch=on_epoch)
     _say(f"wrote {folder}: bundle {bundle.manifest.name}, digest {bundle.digest}")
 
 
@@ -126,18 +127,59 @@ def crossvalidate(
         int | None, typer.Option(min=0, help="folds by group; 0: the official test split; by default the recipe's")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="repeats, with seeds from 0")] = 1,
-    json_file: JsonFile = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(min=0, metavar="N", help="this seed only, in place of --seeds")
+    ] = None,
+    fold: Annotated[list[int] | None, typer.Option(min=0, metavar="N", help="this fold only, from 0")] = None,
+    all_subjects: Annotated[
+        bool,
+        typer.Option("--all-subjects", help="folds over the subjects of both official parts, scored on their windows"),
+    ] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option(help="fit each run's temperature on some of its training groups, by a fit without them"),
+    ] = True,
+    merge: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="take in the runs of another such JSON")
+    ] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--json", metavar="FILE", help="write the figures there after every run; its runs are not repeated"
+        ),
+    ] = None,
 ) -> None:
-    """Score a recipe on people (or blocks of time) that each fitted model did not see."""
+    """Score a recipe on people (or blocks of time) that each fitted model did not see, in pieces if need be."""
     _require_train_extra()
-    from models.crossvalidation import crossvalidate as run
+    from models.crossvalidation import runs_of, write_crossvalidation
+    from models.held_out import crossvalidate as run
+    from models.held_out import plan
     from models.progress import told
     from models.recipes import find_recipe
 
+    chosen = find_recipe(recipe)
+    wanted = plan(
+        chosen,
+        folds=folds,
+        seeds=seed or range(seeds),
+        only_folds=fold,
+        all_subjects=all_subjects,
+        calibrated=calibrate,
+    )
+    files = [*(merge or ()), *([json_file] if json_file is not None and json_file.exists() else [])]
+    earlier = [runs_of(file, wanted.settings) for file in files]
     with told(_say) as (say, on_epoch):
-        result = run(find_recipe(recipe), folds=folds, seeds=seeds, say=say, on_epoch=on_epoch)
+        result = run(
+            chosen,
+            wanted,
+            earlier=earlier,
+            say=say,
+            on_epoch=on_epoch,
+            on_run=lambda document: None if json_file is None else write_crossvalidation(json_file, document),
+        )
     print(result.text())
-    _write(json_file, result.json())
+    if json_file is not None:
+        write_crossvalidation(json_file, result)
 
 
 @app.command()
@@ -150,7 +192,8 @@ def evaluate(
     json_file: JsonFile = None,
 ) -> None:
     """Score a bundle on a data set, as it would be served."""
-    from models.assessment import evaluate_bundle, evaluate_streaming
+    from models.assessment import evaluate_bundle
+    from models.streaming import evaluate_streaming
     from streamer.bundle import find_bundle, load_bundle
 
     loaded = load_bundle(find_bundle(bundle))
@@ -177,7 +220,9 @@ def report(
 @app.command()
 def card(
     bundle: BundleName,
-    figures: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON of `crossvalidate`, to be added")] = None,
+    figures: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="JSON of `crossvalidate`, to be added")
+    ] = None,
 ) -> None:
     """Score a bundle anew and rewrite its model card."""
     _require_train_extra()
@@ -186,7 +231,7 @@ def card(
     from streamer.bundle import find_bundle, load_bundle
 
     folder = find_bundle(bundle)
-    written = add_crossvalidation(find_recipe(load_bundle(folder).manifest.name), folder, figures)
+    written = add_crossvalidation(find_recipe(load_bundle(folder).manifest.name), folder, figures or ())
     _say(f"wrote {folder / 'CARD.md'}: digest {written.digest}")
 
 
