@@ -123,8 +123,9 @@ def _neither(place: tuple[float, float], width: float, height: float) -> Rectang
 
 
 def _line(axes: Axes, rows: Sequence[Sequence[Told]], begin_ns: int, each_min: float) -> None:
-    bottom, places = _TOP, []
+    bottom, places = _TOP + _ROWS[0][1], []
     for (name, height), told in zip(_ROWS, rows, strict=True):
+        bottom -= height
         places.append(bottom + height / 2)
         for one in told:
             since, until = ((t_ns - begin_ns) / 60e9 for t_ns in (one.since_ns, one.until_ns))
@@ -146,7 +147,7 @@ def _line(axes: Axes, rows: Sequence[Sequence[Told]], begin_ns: int, each_min: f
                 )
             if name.startswith("state"):
                 axes.plot(since, bottom + height, marker="v", markersize=4, color=INK, clip_on=True)
-        bottom -= _APART + height
+        bottom -= _APART
     axes.set_yticks(places, [name for name, _ in _ROWS], fontsize=8)
     axes.set_ylim(-0.05, _TOP + _ROWS[0][1] + 0.15)
     axes.spines[:].set_visible(False)
