@@ -63,7 +63,9 @@ def timeline(streamed: Streamed, labels: Sequence[str]) -> Figure:
         _neither((0, 0), 1, 1),
         Patch(color=WRONG, label="another activity was published"),
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 8), fontsize=8)
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=-(-len(handles) // -(-len(handles) // 9)), fontsize=8
+    )
     return figure
 
 
@@ -134,7 +136,7 @@ def _line(axes: Axes, rows: Sequence[Sequence[Told]], begin_ns: int, each_min: f
                 bottom, until - since, height, since, align="edge", color=colour, edgecolor="white", linewidth=0.5
             )
             # What is wide enough is named where it stands.
-            if name != "wrong" and until - since > each_min / 14:
+            if name != "wrong" and until - since > each_min / 20:
                 axes.text(
                     (since + until) / 2,
                     bottom + height / 2,
