@@ -48,19 +48,15 @@ def colour_of(activity: str) -> str:
 
 
 def oklch(lightness: float, chroma: float, hue: float) -> str:
-    """#rrggbb of a colour in OKLCH; what sRGB cannot show loses chroma until it can.
+    """#rrggbb of a colour in OKLCH; what sRGB cannot show is cut off by channel, as Chromium does.
 
     Source: B. Ottosson, A perceptual color space for image processing, 2020.
 
     >>> oklch(1.0, 0.0, 0.0), oklch(0.62796, 0.25768, 29.234)
     ('#ffffff', '#ff0000')
     """
-    while True:
-        linear = _linear_srgb(lightness, chroma, hue)
-        if chroma <= 0 or all(-5e-4 <= value <= 1.0005 for value in linear):
-            break
-        chroma -= 0.002
-    return "#" + "".join(f"{round(255 * _gamma(min(max(value, 0.0), 1.0))):02x}" for value in linear)
+    linear = (min(max(value, 0.0), 1.0) for value in _linear_srgb(lightness, chroma, hue))
+    return "#" + "".join(f"{round(255 * _gamma(value)):02x}" for value in linear)
 
 
 def _linear_srgb(lightness: float, chroma: float, hue: float) -> tuple[float, float, float]:

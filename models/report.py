@@ -22,6 +22,7 @@ from streamer.bundle import ModelBundle
 from streamer.errors import ConfigError
 
 _DPI: Final = 110
+_TRAINING: Final = "TRAINING recordings, which flatters the model"
 
 
 def write_report(bundle: ModelBundle, folder: Path) -> Path:
@@ -72,12 +73,14 @@ def _drawn(
         "per_class.png": (f"Precision, recall and F1 by activity ({source})", charts.per_class(figures)),
         "per_group.png": (f"Accuracy and macro-F1 of {groups} ({source})", charts.per_group(figures, groups)),
     }
-    # Bundles of earlier versions hold no bins.
-    if figures.reliability:
-        pictures["reliability.png"] = (
-            f"Reliability: how often it is right where it is so sure ({source})",
-            charts.reliability(figures),
-        )
+    sure, of_what = figures, source
+    if not sure.reliability:
+        # A cross-validation of an earlier version has no bins of confidence.
+        sure, of_what = evaluate_bundle(bundle, recipe.dataset).figures, _TRAINING
+    pictures["reliability.png"] = (
+        f"Reliability: how often it is right where it is so sure ({of_what})",
+        charts.reliability(sure),
+    )
     pictures["timeline.png"] = (
         (
             f"Truth against events: {shown.recording.device_id} of {dataset}{seen}; of {len(recordings)} recordings "
@@ -111,7 +114,7 @@ def _figures(bundle: ModelBundle, *, official: bool) -> tuple[Figures, str]:
     for result in crossvalidations_in(bundle):
         return result.pooled, f"held-out windows of {result.protocol}"
     dataset = bundle.manifest.training["dataset"]
-    return evaluate_bundle(bundle, dataset).figures, "TRAINING recordings, which flatters the model"
+    return evaluate_bundle(bundle, dataset).figures, _TRAINING
 
 
 def _page(

@@ -8,9 +8,16 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from models.crossvalidation import CrossValidation, Run, put_together, write_crossvalidation
+from models.data import LabelledWindows
+from models.evaluation import score
+from models.held_out import plan
+from models.palette import colour_of, hues
 from models.recipes import RECIPES
+from streamer.activities import ACTIVITIES
 
 
 def har_models(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
@@ -74,13 +81,75 @@ def test_evaluate_writes_the_figures_as_json(data_dir: Path, tmp_path: Path) -> 
     assert figures["seen_in_training"] is True
 
 
+def test_evaluate_streaming_writes_every_figure_of_bouts_as_json(data_dir: Path, tmp_path: Path) -> None:
+    assert data_dir
+    path = tmp_path / "figures.json"
+    found = har_models("evaluate", "fitbit-cnn", "--dataset", "fitbit", "--streaming", "--json", str(path))
+    assert found.returncode == 0, found.stderr
+    figures = json.loads(path.read_text())
+    of_bouts = {"bout_f1", "insertions_per_h", "fragmentation", "merges", "edit_score", "lost_time"}
+    assert {"hindsight_accuracy", "live_accuracy", "detection_median_s", "detection_p95_s", "never_detected"} <= (
+        figures.keys()
+    )
+    assert of_bouts <= figures.keys()
+    assert of_bouts <= figures["live"].keys()
+    assert f"F1 {figures['bout_f1']:.4f}" in found.stdout
+
+
+def test_crossvalidate_goes_on_from_its_file(tmp_path: Path) -> None:
+    # Runs that are there already are not repeated, so that this takes no training.
+    path = tmp_path / "figures.json"
+    write_crossvalidation(path, settled("fitbit-cnn"))
+    before = path.read_bytes()
+    found = har_models("crossvalidate", "fitbit-cnn", "--json", str(path))
+    assert (found.returncode, path.read_bytes()) == (0, before), found.stderr
+    assert "all 5 runs are there already" in found.stderr
+    assert "worst run" in found.stdout
+
+
+def settled(name: str) -> CrossValidation:
+    """Figures of a recipe as if all its runs had been made."""
+    recipe = RECIPES[name]
+    wanted = plan(recipe)
+    runs = []
+    for number, (seed, fold) in enumerate(wanted.runs):
+        targets = np.arange(40) % len(recipe.labels)
+        truth = LabelledWindows(
+            np.zeros((40, 1, 1), np.float32), targets, np.full(40, f"block {number}"), np.zeros(40, np.int64)
+        )
+        own = score(np.eye(len(recipe.labels), dtype=np.float32)[targets], truth, recipe.labels)
+        figures = {name: getattr(own, name) for name in ("n", "accuracy", "macro_f1", "group_macro_f1")}
+        runs.append(Run(seed=seed, fold=fold, groups=tuple(own.per_group), figures=own, **figures))
+    leaky = {"accuracy": 1.0, "macro_f1": 1.0}
+    return put_together(wanted.settings, runs, wanted.runs, who="blocks of time", epochs=20, leaky=leaky)
+
+
 def test_report_writes_pictures_and_a_page(data_dir: Path, tmp_path: Path) -> None:
     assert data_dir
     began = time.monotonic()
     found = har_models("report", "fitbit-cnn", "--out", str(tmp_path))
     assert found.returncode == 0, found.stderr
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
-    for name in ("curves", "confusion", "per_class", "per_group", "pca", "windows"):
+    for name in (
+        "curves",
+        "confusion",
+        "per_class",
+        "per_group",
+        "reliability",
+        "timeline",
+        "onset_delay",
+        "pca",
+        "windows",
+    ):
         assert (tmp_path / f"{name}.png").stat().st_size > 5000
         assert f"{name}.png" in page
     assert time.monotonic() - began < 60
+
+
+def test_pictures_colour_activities_as_the_live_page_does() -> None:
+    assert set(ACTIVITIES) <= hues().keys()
+    colours = [colour_of(activity) for activity in ACTIVITIES]
+    assert len(set(colours)) == len(ACTIVITIES)
+    # What Chromium draws for oklch(0.68 0.155 156), and for oklch(0.58 0.155 176), which sRGB does not hold.
+    assert (colour_of("walking"), colour_of("walking_upstairs")) == ("#24b46e", "#009677")
+    assert colour_of("juggling") == colour_of("juggling") != colour_of("unknown")

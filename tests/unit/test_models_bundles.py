@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models.assessment import evaluate_bundle
-from models.card import TERMS
+from models.bundling import TRIED_FILE, what_was_tried
+from models.card import PROTOCOL_HEADING, TERMS, assessed, crossvalidated, streamed
+from models.crossvalidation import crossvalidations_in
 from models.recipes import RECIPES
+from models.streaming import evaluate_streaming
+from simulator.datasets import hapt
 from streamer.bundle import ModelBundle, load_bundle, shipped_bundles
 from streamer.classifier import GOLDEN_TOLERANCE, Classifier
 from streamer.config import DEFAULT_MODEL
@@ -76,17 +82,79 @@ def test_card_repeats_the_terms_of_the_data(bundle: ModelBundle, folder: Path) -
     assert bundle.digest in (folder / "CARD.md").read_text(encoding="utf-8")
 
 
+@pytest.fixture(scope="module")
+def read_once(data_dir: Path) -> Iterator[None]:
+    """The recordings of HAPT are read for the first evaluation that needs them, and kept."""
+    assert data_dir
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hapt, "read_recordings", cache(hapt.read_recordings))
+        yield
+
+
+def section_of(card: str, heading: str) -> list[str]:
+    """The rows of a section's tables."""
+    assert heading in card
+    section = re.split(r"^##", card.split(heading)[1], maxsplit=1, flags=re.MULTILINE)[0]
+    return [line for line in section.splitlines() if line.startswith("|")]
+
+
+@pytest.mark.usefixtures("read_once")
 @pytest.mark.parametrize(
     ("name", "dataset"),
-    [("uci-har-cnn", "uci-har"), ("uci-har-lstm", "uci-har"), ("fitbit-cnn", "fitbit"), ("wisdm-watch-cnn", "fitbit")],
+    [
+        ("uci-har-cnn", "uci-har"),
+        ("uci-har-cnn", "hapt"),
+        ("uci-har-lstm", "uci-har"),
+        ("fitbit-cnn", "fitbit"),
+        ("wisdm-watch-cnn", "fitbit"),
+    ],
 )
-def test_evaluation_gives_the_cards_figures(name: str, dataset: str, data_dir: Path) -> None:
-    assert data_dir
+def test_evaluation_gives_the_cards_figures(name: str, dataset: str) -> None:
     card = (BUNDLES[name] / "CARD.md").read_text(encoding="utf-8")
-    section = card.split(f"### This bundle on {dataset}:")[1].split("###")[0]
-    row = re.search(r"^\| (\d+) \| ([\d.]+) \| ([\d.]+) \|", section, re.MULTILINE)
-    assert row is not None
-    figures = evaluate_bundle(load_bundle(BUNDLES[name]), dataset).figures
-    assert (str(figures.n), f"{figures.accuracy:.4f}", f"{figures.macro_f1:.4f}") == row.groups()
+    result = evaluate_bundle(load_bundle(BUNDLES[name]), dataset)
+    found, stated = assessed(result), section_of(card, f"### This bundle on {dataset}:")
+    assert len(stated) > 2
+    assert [row for row in stated if row not in found.splitlines()] == []
+    if PROTOCOL_HEADING in card:
+        assert found in card
+    figures = result.figures
     assert len(figures.confusion) == len(figures.labels) == len(figures.per_class)
-    assert sum(map(sum, figures.confusion)) == figures.n
+    assert sum(map(sum, figures.confusion)) == sum(own.n for own in figures.reliability) == figures.n
+
+
+@pytest.mark.usefixtures("read_once")
+@pytest.mark.parametrize(
+    ("name", "dataset"), [("uci-har-cnn", "hapt"), ("uci-har-lstm", "hapt"), ("wisdm-watch-cnn", "fitbit")]
+)
+def test_streaming_gives_the_cards_figures(name: str, dataset: str) -> None:
+    card = (BUNDLES[name] / "CARD.md").read_text(encoding="utf-8")
+    result = evaluate_streaming(load_bundle(BUNDLES[name]), dataset)
+    stated = section_of(card, f"### This bundle, streaming, on {dataset}:")
+    if PROTOCOL_HEADING in card:
+        assert streamed(result) in card
+    else:
+        # A card from before there were figures of bouts.
+        shares = (result.hindsight_accuracy, result.live_accuracy, result.live_unknown)
+        counts = (result.bouts, result.segments.true_bouts, f"{result.decision_delay_s:.2f}")
+        assert (
+            stated[2] == f"| {' | '.join(map(str, (round(result.seconds), *(f'{s:.4f}' for s in shares), *counts)))} |"
+        )
+    assert result.segments.true_bouts == result.live_segments.true_bouts > 0
+
+
+def test_card_states_the_cross_validations_that_the_bundle_holds(bundle: ModelBundle, folder: Path) -> None:
+    card = (folder / "CARD.md").read_text(encoding="utf-8")
+    for document in crossvalidations_in(bundle):
+        section = crossvalidated(document)
+        assert section.splitlines()[0] in card
+        if PROTOCOL_HEADING in card:
+            assert section in card
+        for run in document.runs:
+            assert f"| {run.seed} | {run.fold} | {run.n} | {run.accuracy:.4f} | {run.macro_f1:.4f} |" in card
+
+
+def test_card_tells_what_was_tried_where_somebody_kept_it(folder: Path) -> None:
+    card = (folder / "CARD.md").read_text(encoding="utf-8")
+    tried = what_was_tried(RECIPES[folder.name])
+    assert (tried is not None) == (folder / TRIED_FILE).exists() == ("## What was tried" in card)
+    assert tried is None or tried in card
