@@ -14,7 +14,7 @@ import yaml
 from prometheus_client.metrics_core import Metric
 from typer.main import get_command
 
-from streamer.activities import ACTIVITIES
+from streamer.activities import ACTIVITIES, GROUPS, groups_of
 from streamer.bundle import Manifest, Smoothing, load_bundle, shipped_bundles
 from streamer.config import Settings, expected
 from streamer.metrics import Metrics
@@ -325,6 +325,47 @@ def _python_type(annotation: Any) -> str:
     return {int: "integer", float: "number", str: "text"}[annotation] + bounds
 
 
+# --- groups ---------------------------------------------------------------------------------------------------------
+
+
+def tree() -> str:
+    """Groups and what is in them, as nested lists."""
+
+    def lines(group: str, indent: str) -> list[str]:
+        alone = [member for member in GROUPS[group] if member not in GROUPS]
+        within = [member for member in GROUPS[group] if member in GROUPS]
+        head = f"{indent}* **{group}**: {', '.join(map(code, alone))}".removesuffix(": ")
+        return [head, *(line for member in within for line in lines(member, f"{indent}    "))]
+
+    inner = {member for members in GROUPS.values() for member in members}
+    return "\n".join(line for group in GROUPS if group not in inner for line in lines(group, ""))
+
+
+#: Of fewer mistakes a share says little.
+_FEW: Final = 30
+
+
+def mistakes() -> str:
+    """How many of a shipped model's mistakes about held-out people lie within each group that it could tell."""
+    rows: list[tuple[str, ...]] = []
+    for name, folder in shipped_bundles().items():
+        manifest = load_bundle(folder).manifest
+        if "crossvalidation" not in manifest.training:
+            continue
+        pooled = msgspec.json.decode(manifest.training["crossvalidation"])["pooled"]
+        for group, members in groups_of(tuple(pooled["labels"]), manifest.groups).items():
+            own = [pooled["confusion"][member] for member in members]
+            right = sum(row[member] for row, member in zip(own, members, strict=True))
+            windows, inside = sum(map(sum, own)), sum(row[member] for row in own for member in members)
+            if windows - right < _FEW:
+                continue
+            share = f"{(inside - right) / (windows - right):.0%}"
+            recalls = (f"{right / windows:.3f}", f"{inside / windows:.3f}")
+            rows.append((name, code(group), str(windows - right), share, *recalls))
+    header = ("model", "group", "mistakes", "within the group", "recall of its activities", "recall of the group")
+    return table(header, rows)
+
+
 # --- lists ----------------------------------------------------------------------------------------------------------
 
 
@@ -345,4 +386,6 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "bundles": shipped,
     "delays": delays,
     "activities": lambda: listed(ACTIVITIES),
+    "groups": tree,
+    "mistakes within groups": mistakes,
 }

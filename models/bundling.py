@@ -24,6 +24,7 @@ from models.recipes import Recipe
 from models.smoothing import DEFAULT, courses_of, fit_smoothing, spliced
 from models.streaming import evaluate_streaming
 from models.training import fit, fit_temperature, logits, softmax, training_sittings, training_windows
+from streamer.activities import groups_of
 from streamer.bundle import SCHEMA, Manifest, ModelBundle, Smoothing, load_bundle, save_bundle, shipped_bundles
 from streamer.errors import ConfigError
 
@@ -67,7 +68,7 @@ def calibrate(
     # HAPT's people went from one activity to the next; the others' recordings are joined as if they had.
     streams = held_out if recipe.dataset == "hapt" else spliced(held_out, seed=seed)
     courses = courses_of(streams, recipe.spec, recipe.labels, predictor(network, temperature))
-    smoothing = fit_smoothing(courses, len(recipe.labels))
+    smoothing = fit_smoothing(courses, len(recipe.labels), tuple(groups_of(recipe.labels, {}).values()))
     return Calibration(temperature, smoothing, tuple(sorted(held)), tuple(history))
 
 

@@ -77,6 +77,10 @@ def train(
     new: Annotated[
         list[str] | None, typer.Option(metavar="LABEL", help="an activity of --data that is new in spite of its name")
     ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL=GROUP", help="where an activity of --data belongs, such as waving=moving"),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="of weights, order and augmentation of a recipe")] = 0,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="folder of the bundle; by default ./RECIPE or ./BASE-own")
@@ -93,7 +97,7 @@ def train(
         raise ConfigError("expected a recipe, or own recordings by --data with the model to teach by --base")
     _require_train_extra()
     if data is not None and base is not None:
-        _teach(data, base, out, new=tuple(new or ()), force=force, json_file=json_file)
+        _teach(data, base, out, new=tuple(new or ()), groups=tuple(group or ()), force=force, json_file=json_file)
         return
     from models.bundling import finish_bundle
     from models.progress import told
@@ -107,14 +111,21 @@ def train(
 
 
 def _teach(
-    data: Path, base: str, out: Path | None, *, new: tuple[str, ...], force: bool, json_file: Path | None
+    data: Path,
+    base: str,
+    out: Path | None,
+    *,
+    new: tuple[str, ...],
+    groups: tuple[str, ...],
+    force: bool,
+    json_file: Path | None,
 ) -> None:
     from models.progress import told
     from models.teaching import teach
 
     folder = out or Path(f"{Path(base).name}-own")
     with told(_say) as (say, _):
-        bundle, lesson = teach(data, base, folder, new=new, force=force, say=say)
+        bundle, lesson = teach(data, base, folder, new=new, groups=groups, force=force, say=say)
     print(lesson.text())
     _write(json_file, lesson.json())
     _say(f"wrote {folder}: {len(bundle.labels)} activities, digest {bundle.digest}; har-stream --model {folder}")

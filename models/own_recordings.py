@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from models.data import Sitting
-from streamer.activities import ACTIVITIES, check_activity
+from streamer.activities import ACTIVITIES, GROUPS, check_activity
 from streamer.bundle import MANIFEST_FILE, ModelBundle
 from streamer.errors import ConfigError, RecordingError, nearest
 from streamer.recording import Recording, read_recordings
@@ -80,6 +80,35 @@ def labels_of(own: Iterable[OwnRecording]) -> list[str]:
     return list(dict.fromkeys(span.activity for one in own for r in one.recordings for span in r.spans))
 
 
+def placed(options: Iterable[str], labels: Sequence[str], own: Sequence[str]) -> dict[str, str]:
+    """Groups of one's own activities, from LABEL=GROUP each.
+
+    Args:
+        options: of the command line.
+        labels: of the model.
+        own: activities of the recordings.
+
+    Raises:
+        ConfigError: one is not of this form, is of no recording's activity, or there is no such group.
+    """
+    found: dict[str, str] = {}
+    for option in options:
+        label, _, group = option.partition("=")
+        if label not in own:
+            raise ConfigError(
+                f"--group {option}: no recording is labelled {label or 'so'}; expected LABEL=GROUP with one of "
+                f"{', '.join(own)}"
+            )
+        groups = [name for name in GROUPS if name not in labels]
+        if group not in groups:
+            raise ConfigError(
+                f"--group {option}: {group or 'nothing'} is no group; expected one of {', '.join(groups)}"
+                f"{nearest(group, groups)}"
+            )
+        found[label] = group
+    return found
+
+
 def _is_recording(path: Path) -> bool:
     # A bundle's golden vectors are none, when what was taught is written among what it learned from.
     return path.suffix.lower() in SUFFIXES and not (path.parent / MANIFEST_FILE).exists()
@@ -121,6 +150,11 @@ def _check_labels(own: Sequence[OwnRecording], base: ModelBundle, new: Sequence[
     for label in found:
         files = [one.name for one in own if label in one.seconds()]
         check_activity(label, where=f"{files[0]}: label")
+        if label in GROUPS and label not in (*base.labels, *ACTIVITIES, *new):
+            raise ConfigError(
+                f"{files[0]}: label {label!r} names a group of activities; expected one that is in it, or where it is "
+                f"meant as an activity --new {label}"
+            )
         if label not in base.labels and label not in ACTIVITIES and label not in new:
             meant = nearest(label, base.labels, alike=_ALIKE)
             if meant:

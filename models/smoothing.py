@@ -1,11 +1,12 @@
 """Fitting how probabilities over time become bouts, on people the model has not seen.
 
-A naive filter over overlapping windows can cost accuracy, so it is fitted with the tracker that serves.
+A naive filter over overlapping windows can cost accuracy, so it is fitted with the tracker that serves. Whether groups
+of activities are told where no activity is sure, and from where on, is fitted together with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Final
@@ -23,9 +24,13 @@ from streamer.tracking import NONE, ActivityTracker
 
 WEIGHTS: Final = (0.25, 0.35, 0.5, 0.7, 1.0)
 ENTERS: Final = (0.3, 0.4, 0.5, 0.6, 0.7)
-#: Share of `enter` at which a bout is left.
+#: Share of `enter` at which a bout is left, and of `group_enter` for a group's.
 LEAVES: Final = (0.5, 0.75)
 DWELLS: Final = (1, 2, 3)
+#: None tells no groups.
+GROUP_ENTERS: Final = (None, 0.6, 0.7, 0.8, 0.9)
+#: A group that is less probable than everything else together is not told on.
+LEAST_GROUP_LEAVE: Final = 0.5
 #: What time told wrongly costs, where time told rightly gains 1 and unknown nothing.
 WRONG_COST: Final = 0.5
 #: Used while nothing was fitted.
@@ -40,7 +45,7 @@ class Course:
     """One stream's windows in time order.
 
     Attributes:
-        probabilities: (m, labels) float32.
+        probabilities: (m, labels) float32; what a row lacks of 1 is none of the labels.
         start_ns: (m,) int64.
         truth: (m,) int64, label at the end of each window, -1 where nothing is labelled.
         bouts: true bouts.
@@ -52,38 +57,68 @@ class Course:
     bouts: int
 
 
-def fit_smoothing(courses: Sequence[Course], labels: int) -> Smoothing:
-    """The smoothing of the grid above with the highest `gain`; the first one where several are equal."""
+def fit_smoothing(
+    courses: Sequence[Course], labels: int, groups: Sequence[Collection[int]] = (), *, told: bool = True
+) -> Smoothing:
+    """The smoothing of the grid above with the highest `gain`; the first one where several are equal.
+
+    Args:
+        courses: of people whom the model has not seen.
+        labels: how many activities there are.
+        groups: places of the labels of each group that can be told.
+        told: let groups be told where that is better; else never.
+    """
     best, best_gain = DEFAULT, -np.inf
-    for weight, enter, share, dwell in product(WEIGHTS, ENTERS, LEAVES, DWELLS):
-        smoothing = Smoothing(weight=weight, enter=enter, leave=round(enter * share, 3), dwell=dwell)
-        found = gain(courses, smoothing, labels)
+    group_enters = GROUP_ENTERS if groups and told else (None,)
+    for group_enter, weight, enter, share, dwell in product(group_enters, WEIGHTS, ENTERS, LEAVES, DWELLS):
+        smoothing = Smoothing(
+            weight=weight,
+            enter=enter,
+            leave=round(enter * share, 3),
+            dwell=dwell,
+            group_enter=group_enter,
+            group_leave=None if group_enter is None else max(round(group_enter * share, 3), LEAST_GROUP_LEAVE),
+        )
+        found = gain(courses, smoothing, labels, groups)
         if found > best_gain:
             best, best_gain = smoothing, found
     return best
 
 
-def gain(courses: Sequence[Course], smoothing: Smoothing, labels: int) -> float:
-    """Share of time told rightly, less half the share told wrongly, less a hop for each bout that nobody lived.
-
-    `unknown` counts for nothing. At a whole share a model of 18 activities does best to call a third of the time
-    unknown; at none it does best to guess always. Half is a judgement.
-    """
-    right = wrong = excess = windows = 0
-    for course, answers in zip(courses, track(courses, smoothing, labels), strict=True):
+def gain(courses: Sequence[Course], smoothing: Smoothing, labels: int, groups: Sequence[Collection[int]] = ()) -> float:
+    """Mean worth of what is told of each window, less a hop for each bout that nobody lived; see `worth`."""
+    values = worth(labels, groups)
+    total, windows = 0.0, 0
+    for course, answers in zip(courses, track(courses, smoothing, labels, groups), strict=True):
         labelled = course.truth >= 0
-        told = labelled & (answers >= 0) & (answers != labels)
-        right += int((told & (answers == course.truth)).sum())
-        wrong += int((told & (answers != course.truth)).sum())
-        changed = (np.diff(answers) != 0) & (answers[1:] != labels) & (answers[1:] != NONE)
-        excess += max(int(changed.sum()) + 1 - course.bouts, 0)
+        changed = (np.diff(answers) != 0) & (answers[1:] != labels + len(groups)) & (answers[1:] != NONE)
+        excess = max(int(changed.sum()) + 1 - course.bouts, 0)
+        total += float(values[course.truth[labelled], answers[labelled]].sum()) - excess
         windows += int(labelled.sum())
-    return (right - WRONG_COST * wrong - excess) / max(windows, 1)
+    return total / max(windows, 1)
 
 
-def track(courses: Sequence[Course], smoothing: Smoothing, labels: int) -> list[NDArray[np.int64]]:
-    """(m,) int64 activity after each window of each course: a label, `labels` for unknown, NONE before the first."""
-    tracker = ActivityTracker(labels, smoothing, capacity=len(courses))
+def worth(labels: int, groups: Sequence[Collection[int]]) -> NDArray[np.float64]:
+    """(labels, labels + groups + 2): what it is worth to tell, in place of a label, a label, a group, unknown, NONE.
+
+    The label itself is worth 1, unknown nothing, and a group that it is in the share of a label's information that the
+    group gives: 1 - log n / log labels for one of n labels, all taken for equally probable. Another label or group is
+    wrong and costs half: at a whole share a model of 18 activities does best to call a third of the time unknown; at
+    none it does best to guess always. Half is a judgement.
+    """
+    found = np.full((labels, labels + len(groups) + 2), -WRONG_COST)
+    np.fill_diagonal(found, 1.0)
+    for place, group in enumerate(groups, start=labels):
+        found[list(group), place] = 1.0 - np.log(len(group)) / np.log(labels)
+    found[:, -2:] = 0.0
+    return found
+
+
+def track(
+    courses: Sequence[Course], smoothing: Smoothing, labels: int, groups: Sequence[Collection[int]] = ()
+) -> list[NDArray[np.int64]]:
+    """(m,) int64 activity after each window of each course, numbered as in `Tracked`."""
+    tracker = ActivityTracker(labels, smoothing, capacity=len(courses), groups=groups)
     answers = [np.full(len(course.truth), NONE) for course in courses]
     for step in range(max((len(course.truth) for course in courses), default=0)):
         slots = np.array([i for i, course in enumerate(courses) if step < len(course.truth)])

@@ -19,7 +19,7 @@ from models.importing import import_network
 from models.lesson import Lesson, Source
 from models.lesson_card import card
 from models.networks import Network, parameter_count
-from models.own_recordings import OwnRecording, labels_of, read_own
+from models.own_recordings import OwnRecording, labels_of, placed, read_own
 from models.rehearsal import made_up_windows
 from models.training import logits, softmax
 from models.tuning import Pupil, deal, held_out_answers, one_thread, probabilities
@@ -48,6 +48,7 @@ def teach(
     folder: Path,
     *,
     new: Sequence[str] = (),
+    groups: Sequence[str] = (),
     force: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> tuple[ModelBundle, Lesson]:
@@ -58,11 +59,12 @@ def teach(
         base_name: a shipped bundle's name, or a bundle's folder.
         folder: of the new bundle.
         new: activities that are new although a known one has nearly their name.
+        groups: where activities belong that the vocabulary has no place for: LABEL=GROUP each.
         force: replace a bundle that is in the folder.
         say: takes lines of progress.
 
     Raises:
-        ConfigError: the folder's name is none for a bundle, or something is in it; or a label is wrong.
+        ConfigError: the folder's name is none for a bundle, or something is in it; or a label or a group is wrong.
         RecordingError: a recording is.
         BundleError: the base cannot learn further, or what was written does not verify.
     """
@@ -72,9 +74,11 @@ def teach(
         raise ConfigError(f"--out {folder}: is there already; expected a new name, or --force to replace it")
     base = load_bundle(find_bundle(base_name))
     own = read_own(data, base, new=new)
+    activities = labels_of(own)
+    places = base.manifest.groups | placed(groups, tuple({*base.labels, *activities}), activities)
     with one_thread():
         taught = _learn(base, import_network(base), own, say)
-    bundle = _bundle(base, taught, folder)
+    bundle = _bundle(base, taught, folder, places)
     return bundle, taught.lesson
 
 
@@ -116,7 +120,7 @@ def _learn(base: ModelBundle, network: Network, own: Sequence[OwnRecording], say
     return _Taught(lesson, network, labels)
 
 
-def _bundle(base: ModelBundle, taught: _Taught, folder: Path) -> ModelBundle:
+def _bundle(base: ModelBundle, taught: _Taught, folder: Path, places: dict[str, str]) -> ModelBundle:
     """Write the bundle, card and all, and read it back.
 
     Raises:
@@ -144,6 +148,7 @@ def _bundle(base: ModelBundle, taught: _Taught, folder: Path) -> ModelBundle:
         },
         model_sha256=_NO_DIGEST,
         golden_sha256=_NO_DIGEST,
+        groups=places,
     )
     golden = golden_vectors(manifest, model, lambda windows: softmax(logits(network, windows.copy())), seed=0)
     bundle = save_bundle(folder, manifest, model, golden)

@@ -218,7 +218,7 @@ class Announcer:
             prefix=self._settings.home_assistant_prefix,
             client_id=self._settings.client_id,
             model=bundle.manifest.name,
-            activities=bundle.labels,
+            activities=(*bundle.labels, *bundle.groups),
             version=self._version,
         )
 

@@ -24,11 +24,12 @@ class Bout:
     """A maximal run of one activity.
 
     Attributes:
-        activity: a label of the model, or unknown.
+        activity: a label of the model, a group of labels if it tells groups, or unknown.
         start_ns, end_ns: half open; ns, on the clock of the readings.
         confidence: smoothed probability of the activity when it was decided, 0 to 1.
         decided_ns: when it was known, had the readings come live: the end of the deciding window.
         reason: why it is unknown, else None.
+        groups: groups that the activity is in, the widest first.
     """
 
     activity: str
@@ -37,6 +38,7 @@ class Bout:
     confidence: float
     decided_ns: int
     reason: Reason | None = None
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,7 +135,7 @@ def bouts_of(events: Iterable[ActivityEvent]) -> list[Bout]:
 
 
 def _bout(start: ActivityEvent, end_ns: int) -> Bout:
-    return Bout(start.activity, start.onset_ns, end_ns, start.confidence, start.decided_ns, start.reason)
+    return Bout(start.activity, start.onset_ns, end_ns, start.confidence, start.decided_ns, start.reason, start.groups)
 
 
 def windows_of_events(events: Iterable[ActivityEvent], labels: Sequence[str]) -> ClassifiedWindows:

@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.activities import UNKNOWN
 from streamer.bundle import ModelBundle
 from streamer.preprocessing.pipeline import Windows
 from streamer.preprocessing.slots import Slots
@@ -48,7 +47,7 @@ class BoutLog(Slots):
         self._digest = bundle.digest
         self._window_ns = bundle.spec.window_ns
         self._labels = bundle.labels
-        self._activities = (*bundle.labels, UNKNOWN)
+        self._activities, self._paths = bundle.activities, bundle.paths
         self._tracker = tracker
         self._names = names
         self._every_window = every_window
@@ -124,10 +123,12 @@ class BoutLog(Slots):
         yield self._event("state", slot, bout, confidence, reason)
         self.gap_ns[slot] = 0
 
-    def current(self, slot: int) -> tuple[str, float] | None:
-        """The current bout's activity, and how sure the latest window is of it; None without a bout."""
+    def current(self, slot: int) -> tuple[str, tuple[str, ...], float] | None:
+        """The current bout's activity, the groups around it, and how sure the latest window is; None without a bout."""
         activity = int(self._tracker.activity[slot])
-        return None if activity == NONE else (self._activities[activity], float(self.confidence[slot]))
+        if activity == NONE:
+            return None
+        return self._activities[activity], self._paths[activity], float(self.confidence[slot])
 
     def latest_completeness(self, slot: int) -> float | None:
         """Of the slot's latest window; None before the first."""
@@ -158,6 +159,7 @@ class BoutLog(Slots):
             type=kind,
             device=device,
             activity=self._activities[bout.activity],
+            groups=self._paths[bout.activity],
             confidence=confidence,
             onset_ns=bout.onset_ns,
             decided_ns=end_ns,
@@ -187,6 +189,7 @@ class BoutLog(Slots):
             type="window",
             device=device,
             activity=self._labels[leader],
+            groups=self._paths[leader],
             confidence=float(self._tracker.smoothed[slot, leader]),
             onset_ns=start_ns,
             decided_ns=end_ns,

@@ -24,7 +24,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from streamer.activities import NAME, UNKNOWN
+from streamer.activities import GROUPS, NAME, UNKNOWN, groups_around, groups_of
 from streamer.errors import BundleError, ConfigError, nearest, one_line
 from streamer.npz import read_npz
 from streamer.preprocessing.spec import PreprocessingSpec
@@ -51,12 +51,17 @@ class Smoothing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         enter: smoothed probability an activity must reach to start a bout.
         leave: smoothed probability below which the current activity ends as `unknown`.
         dwell: consecutive windows for which a new activity must lead before its bout starts.
+        group_enter: what the labels of a group must reach together for the group to be told where none of them is
+            sure enough; null to tell no groups. Above a half, so that no two apart from each other reach it.
+        group_leave: what they fall below when the group is given up; null for `leave`.
     """
 
     weight: Annotated[float, Meta(gt=0, le=1)]
     enter: Share
     leave: Share
     dwell: Annotated[int, Meta(ge=1, le=100)]
+    group_enter: Annotated[float, Meta(gt=0.5, le=1)] | None = None
+    group_leave: Share | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,6 +77,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         smoothing: what a bout is.
         training: how it was made: recipe, seed, data, terms; for people and for `har-models report`.
         model_sha256, golden_sha256: content of the two files.
+        groups: by label the group that it belongs to, where that is not its place in `streamer.activities.GROUPS`.
     """
 
     schema: int
@@ -84,6 +90,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     training: dict[str, str]
     model_sha256: Sha256
     golden_sha256: Sha256
+    groups: dict[str, str] = {}  # msgspec copies it
 
 
 class _Schema(msgspec.Struct, frozen=True):
@@ -127,6 +134,24 @@ class ModelBundle:
     def labels(self) -> tuple[str, ...]:
         """Activities in the order of the model's outputs."""
         return self.manifest.labels
+
+    @property
+    def groups(self) -> dict[str, tuple[int, ...]]:
+        """Groups that it tells where no label is sure enough, each with the places of its labels; mostly none."""
+        manifest = self.manifest
+        return {} if manifest.smoothing.group_enter is None else groups_of(manifest.labels, manifest.groups)
+
+    @property
+    def activities(self) -> tuple[str, ...]:
+        """Whatever its events may tell, in the order of the tracker's numbers: labels, groups, unknown."""
+        return (*self.labels, *self.groups, UNKNOWN)
+
+    @property
+    def paths(self) -> tuple[tuple[str, ...], ...]:
+        """For each of `activities` the groups that it is in, the widest first; of a group itself, that last."""
+        around = [groups_around(activity, self.labels, self.manifest.groups) for activity in self.activities]
+        own = [(name,) if name in self.groups else () for name in self.activities]
+        return tuple((*above, *itself) for above, itself in zip(around, own, strict=True))
 
     @property
     def spec(self) -> PreprocessingSpec:
@@ -262,6 +287,16 @@ def _manifest(path: Path, content: bytes) -> Manifest:
         raise BundleError(
             f"{path}: labels {wrong or list(manifest.labels)!s:.200} are not 1 to {MOST_LABELS} distinct names of "
             f"activities; expected names such as walking_upstairs, and not {UNKNOWN}"
+        )
+    misplaced = [
+        f"{label} in {group}"
+        for label, group in manifest.groups.items()
+        if label not in manifest.labels or group not in GROUPS or group in manifest.labels
+    ]
+    if misplaced:
+        raise BundleError(
+            f"{path}: groups place {', '.join(misplaced)!s:.200}; expected labels of this model, each in a group that "
+            f"is none: {', '.join(GROUPS)}"
         )
     return manifest
 

@@ -63,7 +63,7 @@ def discovery(
         prefix: of discovery topics.
         client_id: of the service, whose status says whether the watch's sensors are available.
         model: the bundle's name.
-        activities: the bundle's labels.
+        activities: the bundle's labels, and the groups of them that it tells.
         version: of this program.
     """
     own, health = object_id(device), topics.output(device, "health")

@@ -85,7 +85,9 @@ class Recognizer:
         self._preprocessor = Preprocessor(
             bundle.spec, capacity=capacity, lateness_ns=self._limits.lateness_ns, mark=self._mark
         )
-        self._tracker = ActivityTracker(len(bundle.labels), bundle.manifest.smoothing, capacity=capacity)
+        self._tracker = ActivityTracker(
+            len(bundle.labels), bundle.manifest.smoothing, capacity=capacity, groups=tuple(bundle.groups.values())
+        )
         self._bouts = BoutLog(bundle, self._tracker, self.watches.names, capacity=capacity, every_window=every_window)
         self._notes = WatchNotes(capacity)
         self._sources = Sources()
@@ -218,7 +220,7 @@ class Recognizer:
     def activities(self) -> dict[str, int]:
         """How many watches are in a bout of each activity now; one that is silent is in none."""
         slots = np.fromiter(self.watches.slots(), np.int64, len(self.watches))
-        activities = (*self.bundle.labels, UNKNOWN)
+        activities = self.bundle.activities
         counts = np.bincount(self._tracker.activity[slots] - NONE, minlength=1 + len(activities))[1:]
         return dict(zip(activities, counts.tolist(), strict=True))
 
@@ -233,12 +235,14 @@ class Recognizer:
         if slot is None or heard is None:
             return None
         heard_ns, is_alive = heard
-        bout, aligner = self._bouts.current(slot), self._preprocessor.aligner
+        activity, groups, confidence = self._bouts.current(slot) or (UNKNOWN, (), None)
+        aligner = self._preprocessor.aligner
         return Vitals(
             is_alive=is_alive,
             heard_ns=heard_ns,
-            activity=UNKNOWN if bout is None else bout[0],
-            confidence=None if bout is None else bout[1],
+            activity=activity,
+            groups=groups,
+            confidence=confidence,
             rate_hz=float(aligner.feed_hz[slot].min()) if aligner.factor[slot] else None,
             completeness=self._bouts.latest_completeness(slot),
         )

@@ -59,7 +59,9 @@ def run_service(settings: Settings, *, worker: int = 0) -> None:
         BrokerError: the broker can't be used and `exit_on_failure` is set.
     """
     bundle = load_bundle(find_bundle(settings.model))
-    metrics = Metrics(activities=bundle.labels, model=bundle.manifest.name, model_digest=bundle.digest)
+    metrics = Metrics(
+        activities=(*bundle.labels, *bundle.groups), model=bundle.manifest.name, model_digest=bundle.digest
+    )
     tracing = _tracing(settings, metrics)
     clock = StageClock(metrics) if tracing is None else tracing.stages
     recognizer = Recognizer(

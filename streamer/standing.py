@@ -17,7 +17,8 @@ class Standing:
 
     Attributes:
         devices: n names.
-        activity: (n,) int64, label index; the number of labels for unknown, `tracking.NONE` outside any bout.
+        activity: (n,) int64, place in `ModelBundle.activities`: of a label, a group or unknown; `tracking.NONE` outside
+            any bout.
         onset_ns: (n,) int64, start of the current bout.
         confidence: (n,) float64, smoothed probability of the activity at the latest window; of the leader for unknown.
         completeness: (n,) float64, of the latest window.

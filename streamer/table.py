@@ -119,7 +119,7 @@ class WatchTable:
         return Text.assemble((said, "bold"), (f"  {self._title}", "dim"))
 
     def _cells(self, row: Row, spark_width: int) -> tuple[list[str], str]:
-        """A watch's cells, and the colour of its activity."""
+        """A watch's cells, and the style of its activity."""
         labels = self._board.labels
         traces = self._board.traces.of(row.name)
         pieces = () if traces is None or row.silent else traces.acc.pieces
@@ -129,6 +129,8 @@ class WatchTable:
             return [row.name, "", "", "", rate, drawn, row.why], ""
         lasted = "" if row.newest is None else _span(row.newest - row.onset)
         colour = "dim" if row.activity == len(labels) - 1 else _COLOURS[row.activity % len(_COLOURS)]
+        # A group is said in another voice than an activity.
+        colour = f"italic {colour}" if labels[row.activity] in self._board.groups else colour
         return [row.name, labels[row.activity], f"{row.confidence:.2f}", lasted, rate, drawn, row.why], colour
 
 

@@ -3,10 +3,16 @@
 windows     W W W W S W W S S S S S     leading activity after smoothing (W walking, S sitting)
 dwell = 2           1     1 2           windows for which another one has led
 bouts       [walking      )[sitting     a start is decided at `2`; its onset is the window at `1`
+
+Where a bundle tells groups of activities, too, the narrowest that is sure enough is told:
+
+windows     p p p ? ? ? s s s ? ? ?     p pasta is sure, s soup; ?: either of them, and nothing but eating is sure
+bouts       [pasta  )[eating)[soup      soup goes on while it does not fall below `leave`, though eating is surer
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,8 +33,11 @@ NONE: Final = -1
 class Tracked:
     """What one window each made of some watches.
 
+    An activity is a number: a label's index, behind the labels a group's, last of all unknown; NONE before the first
+    bout.
+
     Attributes:
-        activity: (m,) int64, current activity: label index, len(labels) for unknown, NONE before the first bout.
+        activity: (m,) int64, current activity.
         previous: (m,) int64, the activity before this window.
         confidence: (m,) float64, smoothed probability of the current activity; of the leader while that is unknown.
         leader: (m,) int64, label with the highest smoothed probability.
@@ -67,9 +76,20 @@ class ActivityTracker(Slots):
 
     ARRAYS = ("smoothed", "started", "activity", "onset_ns", "challenger", "lead", "challenger_onset_ns")
 
-    def __init__(self, labels: int, smoothing: Smoothing, *, capacity: int) -> None:
-        self.unknown = labels
+    def __init__(
+        self, labels: int, smoothing: Smoothing, *, capacity: int, groups: Sequence[Collection[int]] = ()
+    ) -> None:
+        """No watch has a bout.
+
+        Args:
+            labels: how many there are.
+            smoothing: thresholds and dwell.
+            capacity: slots.
+            groups: labels of each group that may be told: a tree, so that of two one is inside the other or apart.
+        """
+        self.unknown = labels + len(groups)
         self._smoothing = smoothing
+        self._groups = _Groups(labels, smoothing, groups) if groups and smoothing.group_enter is not None else None
         self.smoothed = np.zeros((capacity, labels))
         self.started = np.zeros(capacity, np.bool_)
         self.activity = np.full(capacity, NONE)
@@ -95,7 +115,7 @@ class ActivityTracker(Slots):
 
         Args:
             slots: (m,) int64.
-            probabilities: (m, labels) of the windows.
+            probabilities: (m, labels) of the windows; what a row lacks of 1 is none of the labels.
             start_ns: (m,) int64, starts of the windows.
         """
         rows = np.arange(len(slots))
@@ -105,17 +125,25 @@ class ActivityTracker(Slots):
         self.smoothed[slots] = smoothed
         self.started[slots] = True
 
-        # A column for unknown, which no probability supports.
-        support = np.concatenate([smoothed, np.zeros((len(slots), 1))], axis=1)
+        # A column for unknown, which no probability supports, and for groups that are never told.
+        nothing = np.zeros((len(slots), self.unknown + 1 - smoothed.shape[1]))
+        if self._groups is not None:
+            nothing[:, :-1] = self._groups.sums(smoothed)
+        support = np.concatenate([smoothed, nothing], axis=1)
         leader = smoothed.argmax(axis=1)
-        previous = self.activity[slots]
+        previous, challenger = self.activity[slots], self.challenger[slots]
         left = np.where(previous == NONE, 0.0, support[rows, previous])
-        holds = (previous >= 0) & (previous != self.unknown) & (left >= self._smoothing.leave)
-        wanted = np.where(
-            smoothed[rows, leader] >= self._smoothing.enter, leader, np.where(holds, previous, self.unknown)
-        )
+        if self._groups is None:
+            holds = (previous >= 0) & (previous != self.unknown) & (left >= self._smoothing.leave)
+            otherwise = np.where(holds, previous, self.unknown)
+        else:
+            otherwise = self._groups.narrowest(support, previous)
+        wanted = np.where(smoothed[rows, leader] >= self._smoothing.enter, leader, otherwise)
         challenged = wanted != previous
-        goes_on = challenged & (wanted == self.challenger[slots])
+        agrees = wanted == challenger
+        if self._groups is not None:
+            wanted, agrees = self._groups.common(wanted, challenger)
+        goes_on = challenged & agrees
         lead = np.where(challenged, np.where(goes_on, self.lead[slots], 0) + 1, 0)
         challenger_onset_ns = np.where(goes_on, self.challenger_onset_ns[slots], start_ns)
         switched = lead >= self._smoothing.dwell
@@ -132,3 +160,59 @@ class ActivityTracker(Slots):
             (activity == NONE) | (activity == self.unknown), smoothed[rows, leader], support[rows, activity]
         )
         return Tracked(activity, previous, confidence, leader, left, switched, onset_ns, previous_onset_ns)
+
+
+class _Groups:
+    """Which group is told where no label is sure enough; numbers as in `Tracked`.
+
+    What is told stays until its own probability falls below its `leave`; whatever else is to be told must reach its
+    `enter`, also a group around it. What newly reaches that goes before what stays, and of several the narrowest is
+    told; but groups around the current activity wait until that no longer holds, so that no bout widens before.
+    """
+
+    def __init__(self, labels: int, smoothing: Smoothing, groups: Sequence[Collection[int]]) -> None:
+        self._columns = np.array([label for group in groups for label in sorted(group)])
+        self._begins = np.cumsum([0, *(len(group) for group in groups[:-1])])
+        members = [frozenset({label}) for label in range(labels)] + [frozenset(group) for group in groups]
+        n = len(members) + 1
+        # Rows for unknown and, last, for NONE, which an index of -1 leads to.
+        self._around = np.zeros((n + 1, n + 1), np.bool_)
+        self._around[: n - 1, : n - 1] = [[inner <= outer for outer in members] for inner in members]
+        self._around[n - 1, n - 1] = True
+        enter = 1.0 if smoothing.group_enter is None else smoothing.group_enter
+        leave = smoothing.leave if smoothing.group_leave is None else smoothing.group_leave
+        # A label that is sure is found before groups are looked at.
+        enters = np.array([np.inf] * labels + [enter] * len(groups) + [0.0])
+        leaves = np.array([smoothing.leave] * labels + [min(leave, enter)] * len(groups) + [0.0])
+        narrow = np.array([n - len(own) for own in members] + [0])
+        self._threshold = np.where(np.eye(n + 1, n, dtype=np.bool_), leaves, enters)
+        self._rank = np.where(self._around[:, :n] | (narrow == 0), narrow, n + narrow)
+
+    def sums(self, smoothed: Float64) -> Float64:
+        """(m, groups) probabilities of groups; added in one order, however many rows there are.
+
+        Args:
+            smoothed: (m, labels) float64.
+        """
+        found: Float64 = np.add.reduceat(np.take(smoothed, self._columns, axis=1), self._begins, axis=1)
+        return found
+
+    def narrowest(self, support: Float64, previous: Int64) -> Int64:
+        """(m,) the current label where it holds, else the narrowest group that is sure enough, else unknown.
+
+        Args:
+            support: (m, labels + groups + 1) float64.
+            previous: (m,) int64, the current activities.
+        """
+        found: Int64 = np.where(support >= self._threshold[previous], self._rank[previous], -1).argmax(axis=1)
+        return found
+
+    def common(self, wanted: Int64, challenger: Int64) -> tuple[Int64, NDArray[np.bool_]]:
+        """What has led for as long as the challenger, where that is the case: of a group and what is in it, the group.
+
+        Args:
+            wanted: (m,) int64, what leads now.
+            challenger: (m,) int64, what has led before.
+        """
+        narrower, wider = self._around[wanted, challenger], self._around[challenger, wanted]
+        return np.where(narrower, challenger, wanted), narrower | wider

@@ -13,6 +13,7 @@ class Vitals:
         is_alive: a message came less than the allowed silence ago.
         heard_ns: when the last one came, ns since the UTC epoch.
         activity: of the current bout; unknown without one.
+        groups: groups that the activity is in, the widest first.
         confidence: smoothed probability of the activity, or, while that is unknown, of the most probable one; None
             before the first window and without a bout.
         rate_hz: of the slowest sensor's readings, as the watch declares it or its first readings show; None until
@@ -26,3 +27,4 @@ class Vitals:
     confidence: float | None
     rate_hz: float | None
     completeness: float | None
+    groups: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +44,7 @@ def make_bundle(
     labels: tuple[str, ...] = POSTURES,
     smoothing: Smoothing = UNSMOOTHED,
     min_feed_rate_hz: float = 8.0,
+    groups: Mapping[str, str] | None = None,
 ) -> ModelBundle:
     """A verified bundle in `folder`; label i is as probable as channel i's mean over the window is large.
 
@@ -52,6 +54,7 @@ def make_bundle(
         labels: any, as many as there are channels at most.
         smoothing: any.
         min_feed_rate_hz: any.
+        groups: of labels that the vocabulary has no place for.
     """
     motion = _turning_watch(spec)
     windows = windows_of([motion], spec).samples
@@ -68,6 +71,7 @@ def make_bundle(
         training={"recipe": "none"},
         model_sha256="0" * 64,
         golden_sha256="0" * 64,
+        groups=dict(groups or {}),
     )
     golden = Golden(motion.t_ns, motion.acc, motion.gyro, windows, mean_softmax(windows, len(labels)))
     return save_bundle(folder, manifest, mean_softmax_onnx(spec, len(labels)), golden)

@@ -73,7 +73,8 @@ ACTIVITIES: Final = (
     Panel(
         "Watches by activity",
         "What the watches are doing. A shift towards unknown means data unlike the model's training: placement, units, "
-        "another device. Below the number of watches followed by those that are silent or have just begun.",
+        "another device; towards groups such as still, a model that is torn. Below the number of watches followed by "
+        "those that are silent or have just begun.",
         "short",
         (Query(f"{total('har_active_devices', by='activity')} > 0", "{{activity}}"),),
         "stack",

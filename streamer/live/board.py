@@ -14,7 +14,6 @@ from typing import Final
 
 import numpy as np
 
-from streamer.activities import UNKNOWN
 from streamer.bouts import NO_WINDOW
 from streamer.live.documents import Detail, Fleet, Row
 from streamer.live.facts import Fact, of_clock, of_rates, of_source, trouble
@@ -46,9 +45,11 @@ class Board:
         self._watches = recognizer.watches
         self.manifest = recognizer.bundle.manifest
         self.digest = recognizer.bundle.digest
-        self.labels = (*recognizer.bundle.labels, UNKNOWN)
+        #: What is told by number: the model's labels, the groups that it tells, unknown.
+        self.labels = recognizer.bundle.activities
+        self.groups = recognizer.bundle.groups
         self.traces = Traces()
-        self.history = BoutHistory(recognizer.bundle.labels, self.is_followed)
+        self.history = BoutHistory(self.labels, self.is_followed)
         self._survey: Survey | None = None
         #: Names in natural order, with what they are sorted by.
         self._order: dict[str, tuple[str | int, ...]] = {}
@@ -173,7 +174,9 @@ class Board:
     def _why(self, standing: Standing, row: int, now_ns: int) -> list[Why]:
         name = standing.devices[row]
         heard_ns, is_alive = self._last_heard(name)
-        found = reasons(standing, row, self.manifest, silent_s=None if is_alive else (now_ns - heard_ns) / 1e9)
+        found = reasons(
+            standing, row, self.manifest, self.groups, silent_s=None if is_alive else (now_ns - heard_ns) / 1e9
+        )
         against = trouble(self._recognizer.source_of(name))
         return found if against is None else [against, *found]
 

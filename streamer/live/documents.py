@@ -15,9 +15,11 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         version: of the page's own files: a page of another version loads itself anew.
         model, digest: the bundle.
-        labels: its activities, then unknown; everything else speaks of them by number.
+        labels: its activities, the groups of them that it tells, then unknown; all else speaks of them by number.
+        groups: for each of these groups the numbers of its activities.
         sensors: those that the model needs.
         enter, leave: thresholds of a bout.
+        group_enter: threshold of a group's bout; None where none is told.
         window_ms, hop_ms: of the model's windows.
         history_ms: how far the timeline of bouts goes back.
         worker, workers, port: which of how many processes this is, each with its watches, and the first one's port.
@@ -27,9 +29,11 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     digest: str
     labels: list[str]
+    groups: dict[str, tuple[int, ...]]
     sensors: list[str]
     enter: float
     leave: float
+    group_enter: float | None
     window_ms: int
     hop_ms: int
     history_ms: int
@@ -45,7 +49,7 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
         watches: followed.
         silent: of these not heard of for so long that they aren't waited for.
         waiting: names with too few readings so far.
-        counts: watches by activity: for each label, unknown, outside any bout.
+        counts: watches by activity: for each of `Hello.labels`, then outside any bout.
         matching: watches that the query asks for.
         first: how many of these stand on earlier pages.
         unready: why nothing is recognized, None when all is well.
@@ -65,7 +69,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         name: its name.
-        activity: number of the label, -1 outside any bout.
+        activity: its number, -1 outside any bout.
         confidence: smoothed probability of the activity, 0 to 1; of the first label for unknown.
         onset: since when.
         heard: when it was last heard of, by the service's clock.

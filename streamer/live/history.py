@@ -15,7 +15,6 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.activities import UNKNOWN
 from streamer.wire.events import ActivityEvent
 
 #: Bouts that are kept of a watch: more than a quarter of an hour of quarter minutes.
@@ -24,7 +23,7 @@ _FIRST_CAPACITY: Final = 64
 
 
 class Bout(NamedTuple):
-    """A bout that has ended; activity is an index into the labels, one past them for unknown."""
+    """A bout that has ended; activity is an index into the names of activities."""
 
     activity: int
     onset_ns: int
@@ -39,14 +38,14 @@ class BoutHistory:
     State: rings of bouts, one for each watch that has ended one; 1.4 kB each.
     """
 
-    def __init__(self, labels: Sequence[str], is_followed: Callable[[str], object]) -> None:
+    def __init__(self, activities: Sequence[str], is_followed: Callable[[str], object]) -> None:
         """Nothing is known yet.
 
         Args:
-            labels: the model's.
+            activities: whatever events may tell.
             is_followed: whether a name still is a watch's; those of others are forgotten before more room is taken.
         """
-        self._numbers = {label: number for number, label in enumerate((*labels, UNKNOWN))}
+        self._numbers = {label: number for number, label in enumerate(activities)}
         self._is_followed = is_followed
         self._reasons: dict[str, int] = {}
         self._rows: dict[str, int] = {}

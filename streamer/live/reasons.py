@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -37,13 +38,21 @@ def spoken(label: str) -> str:
     return label.replace("_", " ")
 
 
-def reasons(standing: Standing, row: int, manifest: Manifest, *, silent_s: float | None) -> list[Why]:
+def reasons(
+    standing: Standing,
+    row: int,
+    manifest: Manifest,
+    groups: Mapping[str, Sequence[int]],
+    *,
+    silent_s: float | None,
+) -> list[Why]:
     """Why a watch isn't recognised, or not for sure; the weightiest reason first, none where all is well.
 
     Args:
         standing: of some watches.
         row: the watch's.
         manifest: the model's.
+        groups: those that it tells, with the places of their labels.
         silent_s: for how long nothing has been heard of it, where it has been given up; else None.
     """
     if silent_s is not None:
@@ -55,7 +64,7 @@ def reasons(standing: Standing, row: int, manifest: Manifest, *, silent_s: float
     elif not standing.smoothed[row].any():
         found += _waiting(standing, row, manifest)
     else:
-        found += _doubt(standing, row, manifest)
+        found += _doubt(standing, row, manifest, groups)
     completeness = float(standing.completeness[row])
     if standing.latest_ns[row] != NO_WINDOW and completeness < 1 and unfit == WatchNotes.FIT:
         found.append(
@@ -74,12 +83,13 @@ def in_doubt(standing: Standing, row: int) -> list[int]:
     return [int(label) for label in best[:3] if smoothed[label] >= max(top - _NEAR, 0.1)]
 
 
-def _doubt(standing: Standing, row: int, manifest: Manifest) -> list[Why]:
+def _doubt(standing: Standing, row: int, manifest: Manifest, groups: Mapping[str, Sequence[int]]) -> list[Why]:
     smoothed, smoothing = standing.smoothed[row], manifest.smoothing
+    names = (*manifest.labels, *groups, UNKNOWN)
     activity, challenger = int(standing.activity[row]), int(standing.challenger[row])
     found: list[Why] = []
-    if activity == len(manifest.labels):
-        top = float(smoothed.max())
+    top = float(smoothed.max())
+    if activity == len(names) - 1:
         if top < smoothing.enter:
             found.append(
                 Why(
@@ -87,16 +97,25 @@ def _doubt(standing: Standing, row: int, manifest: Manifest) -> list[Why]:
                     f"No activity is probable enough: the first has {top:.0%}, {smoothing.enter:.0%} is needed.",
                 )
             )
+    elif activity >= len(manifest.labels):
+        own = groups[names[activity]]
+        found.append(
+            Why(
+                "group",
+                f"No one activity is sure enough: the first has {top:.0%}. The {len(own)} that are "
+                f"{spoken(names[activity])} have {float(standing.confidence[row]):.0%} together.",
+            )
+        )
     near = in_doubt(standing, row)
     if len(near) > 1:
         named = [f"{spoken(manifest.labels[label])} ({smoothed[label]:.0%})" for label in near]
         found.append(Why("between", f"Between {', '.join(named[:-1])} and {named[-1]}."))
     if challenger not in {NONE, activity}:
-        name = spoken(manifest.labels[challenger]) if challenger < len(manifest.labels) else UNKNOWN
         found.append(
             Why(
                 "changing",
-                f"About to change: {name} has led for {_windows(int(standing.lead[row]))} of {smoothing.dwell}.",
+                f"About to change: {spoken(names[challenger])} has led for {_windows(int(standing.lead[row]))} of "
+                f"{smoothing.dwell}.",
             )
         )
     return found

@@ -28,7 +28,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     Attributes:
         q: part of their names, whatever its case; empty for any.
-        activity: label, `unknown`, `none` for watches outside any bout; empty for any.
+        activity: label or group, `unknown`, `none` for watches outside any bout; empty for any.
         order: by name; by latest change of activity; least sure first; longest unheard of first.
         first: how many of them to leave out.
         count: how many to show.
@@ -61,7 +61,7 @@ class Survey:
         standing: of all watches, in natural order of their names.
         heard_ns: (n,) int64, when each was last heard of.
         silent: (n,) bool, True for those that are not waited for any more.
-        counts: watches by activity: one number for each label, then unknown, then those outside any bout.
+        counts: watches by activity: one number for each label and group, then unknown, then those outside any bout.
     """
 
     at_ns: int
@@ -75,7 +75,7 @@ class Survey:
 
         Args:
             query: what is asked.
-            labels: the model's, and unknown behind them.
+            labels: the model's, behind them the groups that it tells, and unknown.
         """
         devices, chosen = self.standing.devices, np.ones(len(self.heard_ns), np.bool_)
         if query.q:

@@ -33,7 +33,9 @@ class ActivityEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         bout_id: shared by all events of a bout; null for windows and states outside any bout.
         type: start and end of a bout, state (the current activity, retained), window (every window, on request).
         device: the watch.
-        activity: a label of the bundle, or unknown.
+        activity: a label of the bundle; a group of labels where none of them is sure enough, if it tells groups; or
+            unknown.
+        groups: groups that the activity is in, the widest first, and last itself where it is one; left out for none.
         confidence: smoothed probability of the activity, 0 to 1.
         onset_ns: start of the first window of the bout, ns since the UTC epoch.
         decided_ns: end of the window that decided it.
@@ -52,6 +54,7 @@ class ActivityEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     type: EventType
     device: str
     activity: str
+    groups: tuple[str, ...] = ()
     confidence: float
     onset_ns: int
     decided_ns: int

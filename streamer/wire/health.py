@@ -27,6 +27,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
         client: client id of the service that follows it.
         alive: a message came less than the allowed silence ago.
         activity: of the current bout; unknown without one, and for a watch that is silent.
+        groups: groups that the activity is in, the widest first, such as still and eating; empty for none.
         confidence: of the latest window in it, 0 to 1; null without a bout.
         rate_hz: of the slowest sensor's readings; null until it is known.
         completeness: share of the latest window free of holes; null before the first.
@@ -38,6 +39,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     client: str
     alive: bool
     activity: str
+    groups: tuple[str, ...] = ()
     confidence: float | None
     rate_hz: float | None
     completeness: float | None
@@ -80,6 +82,7 @@ def health_of(device: str, client: str, vitals: Vitals) -> Health:
         alive=vitals.is_alive,
         # Nobody walks for ever: of a silent watch nothing is known but when it was last heard of.
         activity=vitals.activity if vitals.is_alive else UNKNOWN,
+        groups=vitals.groups if vitals.is_alive else (),
         confidence=_rounded(vitals.confidence, 4) if vitals.is_alive else None,
         rate_hz=_rounded(vitals.rate_hz, 2) if vitals.is_alive else None,
         completeness=_rounded(vitals.completeness, 4) if vitals.is_alive else None,
@@ -90,7 +93,7 @@ def health_of(device: str, client: str, vitals: Vitals) -> Health:
 def silenced(health: Health) -> Health:
     """The same watch, of which nothing is heard any more."""
     return msgspec.structs.replace(
-        health, alive=False, activity=UNKNOWN, confidence=None, rate_hz=None, completeness=None
+        health, alive=False, activity=UNKNOWN, groups=(), confidence=None, rate_hz=None, completeness=None
     )
 
 

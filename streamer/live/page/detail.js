@@ -36,9 +36,11 @@ export class Detail {
     new ResizeObserver(() => this.#resize()).observe(chart);
   }
 
-  hello({ enter, leave }) {
-    say(byId("d-thresholds"), `Smoothed over time. A bout begins at ${percent(enter)} (the mark) and is given up below ${percent(leave)}.`);
-    for (const bar of this.bars) bar.mark.style.setProperty("--at", `${100 * enter}%`);
+  hello({ enter, leave, group_enter: groupEnter }) {
+    const groups = groupEnter == null ? "" : ` Where no activity is that sure, a group of them is told from ${percent(groupEnter)} on.`;
+    say(byId("d-thresholds"), `Smoothed over time. A bout begins at ${percent(enter)} (the mark) and is given up below ${percent(leave)}.${groups}`);
+    this.enter = enter;
+    this.groupEnter = groupEnter;
   }
 
   open(watch) {
@@ -92,7 +94,7 @@ export class Detail {
     if (told.windows?.length && told.windows[told.windows.length - 1][0] < known - this.state.historyMs) this.windows = told.windows;
     this.windows.splice(0, Math.max(0, this.windows.length - 1000));
     this.#head(told.row);
-    this.#showBars(told.smoothed ?? []);
+    this.#showBars(told.smoothed ?? [], this.state.labels[told.row.activity]);
     this.#showReasons(told.reasons ?? [], told.row);
     this.#showFacts(told.facts ?? []);
     this.#showBouts(watch);
@@ -121,16 +123,20 @@ export class Detail {
     say(byId("d-complete"), row.completeness == null ? "–" : percent(row.completeness));
   }
 
-  #showBars(smoothed) {
-    const best = smoothed.map((share, i) => [share, i]).sort((a, b) => b[0] - a[0]).slice(0, BAR_ROWS);
+  #showBars(smoothed, told) {
+    const best = smoothed.map((share, i) => [share, this.state.labels[i], this.enter]).sort((a, b) => b[0] - a[0]);
+    // The group that is told stands above the activities in it.
+    const group = this.state.hello?.groups[told];
+    if (group && smoothed.length) best.unshift([group.reduce((sum, i) => sum + smoothed[i], 0), told, this.groupEnter]);
     this.bars.forEach((bar, i) => {
-      const [share, label] = best[i] ?? [0, null];
+      const [share, label, enter] = best[i] ?? [0, null, 0];
       bar.row.hidden = label === null;
       if (label === null) return;
-      say(bar.name, spoken(this.state.labels[label]));
+      say(bar.name, spoken(label));
       say(bar.share, percent(share));
-      bar.row.style.setProperty("--activity", colourOf(this.state.labels[label]));
+      bar.row.style.setProperty("--activity", colourOf(label));
       bar.fill.style.setProperty("--share", share.toFixed(4));
+      bar.mark.style.setProperty("--at", `${100 * enter}%`);
     });
   }
 

@@ -9,12 +9,18 @@ const HUES = {
   kicking: [18, 0], catching: [48, 1], dribbling: [40, 0], clapping: [350, 1], folding_clothes: [274, 0],
 };
 
+// Groups are paler than any activity in them, as they say less.
+const GROUP_HUES = {
+  moving: [110, 1], on_foot: [146, 1], still: [250, 1], desk_work: [316, 1], eating_or_drinking: [80, 0], eating: [80, 1],
+};
+
 const ICONS = {
   walking: "walk", walking_upstairs: "up", walking_downstairs: "down", stairs: "stairs", running: "run",
   jumping: "jump", squats: "weight", sit_ups: "weight", sitting: "sit", standing: "stand", lying: "lie",
   typing: "type", writing: "write", brushing_teeth: "brush", eating_soup: "bowl", eating_pasta: "bowl",
   eating_chips: "fork", eating_sandwich: "fork", drinking: "drink", kicking: "ball", catching: "ball",
   dribbling: "ball", clapping: "hand", folding_clothes: "shirt", unknown: "unknown",
+  moving: "moving", on_foot: "walk", still: "still", desk_work: "type", eating_or_drinking: "fork", eating: "fork",
 };
 
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
@@ -39,9 +45,10 @@ export function colourOf(label) {
   const dark = isDark();
   if (label === null) return dark ? "oklch(0.45 0.02 268)" : "oklch(0.78 0.01 268)";
   if (label === "unknown") return dark ? "oklch(0.62 0.02 268)" : "oklch(0.66 0.012 268)";
-  const [hue, tone] = hueOf(label);
+  const isGroup = Object.hasOwn(GROUP_HUES, label);
+  const [hue, tone] = isGroup ? GROUP_HUES[label] : hueOf(label);
   const lightness = dark ? (tone ? 0.78 : 0.68) : (tone ? 0.68 : 0.58);
-  return `oklch(${lightness} ${dark ? 0.145 : 0.155} ${hue})`;
+  return `oklch(${lightness} ${isGroup ? 0.06 : dark ? 0.145 : 0.155} ${hue})`;
 }
 
 export const iconOf = (label) => (label === null ? "none" : Object.hasOwn(ICONS, label) ? ICONS[label] : "other");
