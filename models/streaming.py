@@ -74,7 +74,7 @@ class Streamed:
         truth: (n,) label of each frame, IGNORED where time counts neither way.
         stretches: (n,) number of the labelled stretch, IGNORED likewise.
         hindsight, live: (n,) label told: by onset, and as it was published at that time. len(labels) for unknown and
-            for nothing yet, one more for a group of activities.
+            for nothing yet, one more for a group of activities that the true one is in, two more for another group.
         onsets: changes of activity.
     """
 
@@ -102,6 +102,7 @@ class StreamingAssessment(msgspec.Struct, frozen=True, kw_only=True):
         live_accuracy: likewise for the state as it was published at that time, delay included.
         hindsight_unknown, live_unknown: share of it at which that is unknown or nothing yet.
         hindsight_group, live_group: share of it at which that is a group of activities, which is not right here.
+        hindsight_group_right, live_group_right: share of it at which that is a group that the true activity is in.
         hindsight_macro_f1: mean F1 over activities, by time; unknown and groups count as missed.
         bouts: bouts of one of the bundle's activities that were published, whenever.
         decision_delay_s: median time from the onset in an event to its decision.
@@ -130,6 +131,8 @@ class StreamingAssessment(msgspec.Struct, frozen=True, kw_only=True):
     live_unknown: float
     hindsight_group: float
     live_group: float
+    hindsight_group_right: float
+    live_group_right: float
     hindsight_macro_f1: float
     bouts: int
     decision_delay_s: float
@@ -158,7 +161,8 @@ class StreamingAssessment(msgspec.Struct, frozen=True, kw_only=True):
             (
                 f"labelled {self.seconds:.0f} s  accuracy in hindsight {self.hindsight_accuracy:.4f}  live "
                 f"{self.live_accuracy:.4f}  (unknown {self.hindsight_unknown:.4f}, live {self.live_unknown:.4f}; group "
-                f"{self.hindsight_group:.4f}, live {self.live_group:.4f})  macro-F1 {self.hindsight_macro_f1:.4f}"
+                f"{self.hindsight_group:.4f}, {self.hindsight_group_right:.4f} of it right, live {self.live_group:.4f}, "
+                f"{self.live_group_right:.4f})  macro-F1 {self.hindsight_macro_f1:.4f}"
             ),
         ]
         for name, own in (("in hindsight", self.segments), ("live", self.live_segments)):
@@ -214,8 +218,8 @@ def stream(bundle: ModelBundle, recording: Recording) -> Streamed:
         events,
         truth,
         stretches,
-        answers_at(t_ns, bouts, labels),
-        answers_at(t_ns, published, labels),
+        answers_at(t_ns, truth, bouts, bundle),
+        answers_at(t_ns, truth, published, bundle),
         onsets_of(recording, published, labels),
     )
 
@@ -262,6 +266,8 @@ def streaming_figures(bundle: ModelBundle, dataset: str, streamed: Sequence[Stre
         live_unknown=float((live == labels).mean()),
         hindsight_group=float((hindsight > labels).mean()),
         live_group=float((live > labels).mean()),
+        hindsight_group_right=float((hindsight == labels + 1).mean()),
+        live_group_right=float((live == labels + 1).mean()),
         hindsight_macro_f1=_macro_f1(truth, hindsight, labels),
         bouts=len(decided),
         decision_delay_s=float(np.median(decided)) if decided else 0.0,
@@ -314,13 +320,16 @@ def told_over_time(events: Iterable[ActivityEvent], *, hindsight: bool) -> list[
     return found
 
 
-def answers_at(t_ns: Int64, told: Iterable[Told], labels: Sequence[str]) -> Int64:
-    """(n,) label told at each time; len(labels) for unknown and for nothing, one more for a group of activities."""
+def answers_at(t_ns: Int64, truth: Int64, told: Iterable[Told], bundle: ModelBundle) -> Int64:
+    """(n,) label told at each time, or what else `Streamed` says of it."""
+    labels, groups = bundle.labels, bundle.groups
     answers = np.full(len(t_ns), len(labels))
     for one in told:
-        if one.activity != UNKNOWN:
-            index = labels.index(one.activity) if one.activity in labels else len(labels) + 1
-            answers[(t_ns >= one.since_ns) & (t_ns < one.until_ns)] = index
+        when = (t_ns >= one.since_ns) & (t_ns < one.until_ns)
+        if one.activity in groups:
+            answers[when] = len(labels) + 2 - np.isin(truth[when], groups[one.activity])
+        elif one.activity != UNKNOWN:
+            answers[when] = labels.index(one.activity)
     return answers
 
 
@@ -368,8 +377,8 @@ def _segments(streamed: Sequence[Streamed], answers: Literal["hindsight", "live"
 
 
 def _macro_f1(truth: Int64, answers: Int64, labels: int) -> float:
-    """Of labels; what is none of them, `labels` or one more, stands in a column of its own."""
-    return macro_f1(confusion_of(truth, answers, labels + 2))
+    """Of labels; what is none of them, `labels` or up to two more, stands in a column of its own."""
+    return macro_f1(confusion_of(truth, answers, labels + 3))
 
 
 def _seconds(value: float | None) -> str:

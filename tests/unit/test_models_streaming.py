@@ -6,6 +6,8 @@ done      standing . . . . . . . . sitting        lying              seconds 0, 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -19,7 +21,7 @@ from models.streaming import (
     streaming_figures,
     told_over_time,
 )
-from streamer.bundle import ModelBundle
+from streamer.bundle import ModelBundle, Smoothing
 from streamer.errors import ConfigError
 from streamer.imu import STANDARD_GRAVITY, ImuBatch
 from streamer.recognizer import Recognizer
@@ -119,23 +121,27 @@ def event(kind: EventType, activity: str, onset: int, decided: int, reason: Reas
     )
 
 
-def test_unknown_and_groups_are_told_apart_from_labels_and_a_later_onset_may_reach_back() -> None:
+def test_unknown_and_groups_are_told_apart_from_labels_and_a_later_onset_may_reach_back(tmp_path: Path) -> None:
+    smoothing = Smoothing(weight=1.0, enter=0.6, leave=0.4, dwell=1, group_enter=0.7)
+    bundle = make_bundle(tmp_path / "groups", labels=("standing", "sitting", "walking"), smoothing=smoothing)
     told = [
         event("start", "standing", 0, 2),
         event("end", "standing", 0, 4, "changed"),
-        event("start", "moving", 3, 4),
-        event("end", "moving", 3, 6, "changed"),
+        event("start", "still", 3, 4),
+        event("end", "still", 3, 6, "changed"),
         # Its first window began before the group's.
-        event("start", "lying", 2, 6),
-        event("end", "lying", 2, 8, "gap"),
+        event("start", "walking", 2, 6),
+        event("end", "walking", 2, 8, "gap"),
     ]
     seconds = START_NS + np.arange(10) * SECOND
+    truth = np.repeat([1, 2], 5)
     by_onset, by_decision = (
-        answers_at(seconds, told_over_time(told, hindsight=hindsight), POSTURES).tolist() for hindsight in (True, False)
+        answers_at(seconds, truth, told_over_time(told, hindsight=hindsight), bundle).tolist()
+        for hindsight in (True, False)
     )
-    unknown, group, standing, lying = len(POSTURES), len(POSTURES) + 1, 0, 2
-    assert by_onset == [standing] * 2 + [lying] * 6 + [unknown] * 2
-    assert by_decision == [unknown] * 2 + [standing] * 2 + [group] * 2 + [lying] * 2 + [unknown] * 2
+    unknown, right_group, wrong_group = 3, 4, 5
+    assert by_onset == [0] * 2 + [2] * 6 + [unknown] * 2
+    assert by_decision == [unknown] * 2 + [0] * 2 + [right_group, wrong_group] + [2] * 2 + [unknown] * 2
 
 
 def test_a_change_decided_before_its_label_is_early_and_one_held_by_mistake_is_none() -> None:
