@@ -161,8 +161,8 @@ class StreamingAssessment(msgspec.Struct, frozen=True, kw_only=True):
             (
                 f"labelled {self.seconds:.0f} s  accuracy in hindsight {self.hindsight_accuracy:.4f}  live "
                 f"{self.live_accuracy:.4f}  (unknown {self.hindsight_unknown:.4f}, live {self.live_unknown:.4f}; group "
-                f"{self.hindsight_group:.4f}, {self.hindsight_group_right:.4f} of it right, live {self.live_group:.4f}, "
-                f"{self.live_group_right:.4f})  macro-F1 {self.hindsight_macro_f1:.4f}"
+                f"{self.hindsight_group:.4f}, {self.hindsight_group_right:.4f} of it right, live "
+                f"{self.live_group:.4f}, {self.live_group_right:.4f})  macro-F1 {self.hindsight_macro_f1:.4f}"
             ),
         ]
         for name, own in (("in hindsight", self.segments), ("live", self.live_segments)):
