@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
 from streamer.commandline import run
 from streamer.completion import bundles, one_of
 from streamer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from streamer.bundle import ModelBundle
 
 # torch, scipy and onnxruntime take seconds to import: --help must not wait for them.
 
@@ -35,6 +38,10 @@ BundleName = Annotated[
     str, typer.Argument(metavar="BUNDLE", help="a shipped bundle's name, or a bundle's folder", autocompletion=bundles)
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the figures there, too")]
+# Whoever chooses by figures of the test part has no test left: it is for finished models.
+PartOfSubjects = Annotated[
+    str, typer.Option("--subjects", metavar="test|train", help="of an official split; train while making a model")
+]
 
 
 @app.command("list")
@@ -200,6 +207,13 @@ def evaluate(
     streaming: Annotated[
         bool, typer.Option("--streaming", help="score the recognizer's bouts over continuous recordings")
     ] = False,
+    variations: Annotated[
+        bool, typer.Option("--variations", help="score it on turned, slower, lossy and mistimed recordings")
+    ] = False,
+    unworn: Annotated[
+        bool, typer.Option("--unworn", help="see what it tells of watches that nobody wears and of dead axes")
+    ] = False,
+    subjects: PartOfSubjects = "test",
     json_file: JsonFile = None,
 ) -> None:
     """Score a bundle on a data set, as it would be served."""
@@ -207,8 +221,80 @@ def evaluate(
     from models.streaming import evaluate_streaming
     from streamer.bundle import find_bundle, load_bundle
 
+    if streaming + variations + unworn > 1:
+        raise ConfigError("expected one of --streaming, --variations and --unworn at a time")
     loaded = load_bundle(find_bundle(bundle))
+    if variations or unworn:
+        _stress(loaded, dataset, subjects, json_file, unworn=unworn)
+        return
+    if subjects != "test":
+        raise ConfigError(f"--subjects {subjects}: expected --variations or --unworn with it")
     result = (evaluate_streaming if streaming else evaluate_bundle)(loaded, dataset)
+    print(result.text())
+    _write(json_file, result.json())
+
+
+def _stress(loaded: ModelBundle, dataset: str, subjects: str, json_file: Path | None, *, unworn: bool) -> None:
+    from models.false_activity import Unworn, evaluate_unworn
+    from models.progress import told
+    from models.robustness import Robustness, evaluate_variations
+    from models.subjects import known_subjects
+
+    part = known_subjects(subjects)
+    result: Robustness | Unworn
+    with told(_say) as (say, _):
+        if unworn:
+            result = evaluate_unworn(loaded, dataset, subjects=part, say=say)
+        else:
+            result = evaluate_variations(loaded, dataset, subjects=part, say=say)
+    print(result.text())
+    _write(json_file, result.json())
+
+
+@app.command("leave-out")
+def leave_out(
+    recipe: RecipeName,
+    folds: Annotated[
+        int, typer.Option(min=3, help="parts of the training groups: one is scored, one calibrates refusal")
+    ] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="repeats, with seeds from 0")] = 1,
+    json_file: JsonFile = None,
+) -> None:
+    """Leave each activity out of training in turn: how well does `unknown` tell what was never taught?"""
+    _require_train_extra()
+    from models.open_set import leave_out_activities
+    from models.progress import told
+    from models.recipes import find_recipe
+
+    with told(_say) as (say, on_epoch):
+        result = leave_out_activities(find_recipe(recipe), seeds=seeds, folds=folds, say=say, on_epoch=on_epoch)
+    print(result.text())
+    _write(json_file, result.json())
+
+
+@app.command()
+def quantize(
+    bundle: BundleName,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "--output", metavar="DIR", help="folder of the new bundle; by default ./BUNDLE-int8"),
+    ] = None,
+    subjects: PartOfSubjects = "test",
+    json_file: JsonFile = None,
+) -> None:
+    """Write a bundle's twin in integers of 8 bits, and compare the two: size, accuracy, equal answers, time."""
+    _require_train_extra()
+    from models.quantized import compare
+    from models.quantizing import quantize_bundle
+    from models.subjects import known_subjects
+    from streamer.bundle import find_bundle, load_bundle
+
+    part = known_subjects(subjects)
+    whole = load_bundle(find_bundle(bundle))
+    folder = out or Path(f"{whole.manifest.name}-int8")
+    quantized = quantize_bundle(whole, folder)
+    _say(f"wrote {folder}: bundle {quantized.manifest.name}, digest {quantized.digest}")
+    result = compare(whole, quantized, subjects=part)
     print(result.text())
     _write(json_file, result.json())
 
