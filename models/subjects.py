@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from models.data import DATASETS, DatasetName, Sitting, sittings_of
+from models.assessment import data_set
+from models.data import Sitting, sittings_of
 from simulator.datasets import uci_har
 from streamer.bundle import ModelBundle
-from streamer.errors import ConfigError, nearest
+from streamer.errors import ConfigError
 
 Subjects = Literal["test", "train"]
 
@@ -26,19 +27,6 @@ class Meeting:
     sittings: list[Sitting]
     protocol: str
     seen_in_training: bool
-
-
-def known_dataset(dataset: str) -> DatasetName:
-    """The data set of that name.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if dataset not in DATASETS:
-        raise ConfigError(
-            f"data set {dataset!r} is unknown; expected one of {', '.join(DATASETS)}{nearest(dataset, DATASETS)}"
-        )
-    return dataset
 
 
 def known_subjects(subjects: str) -> Subjects:
@@ -59,7 +47,7 @@ def sittings_to_meet(bundle: ModelBundle, dataset: str, *, subjects: Subjects = 
         ConfigError: the data set is unknown, or `subjects` asks for a split that the bundle does not have there.
         RecordingError: the data set is missing or not in its published form.
     """
-    name = known_dataset(dataset)
+    name = data_set(dataset)
     training = bundle.manifest.training
     is_own = training.get("dataset") == name
     has_split = is_own and bool(training.get("held_out_for_test"))
