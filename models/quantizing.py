@@ -155,7 +155,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has n
 
 
 def _exact(graph: Any) -> set[str]:  # noqa: ANN401 (onnx has no types)
-    """Names of the nodes that stay in float32: those up to the first products of weights, and those behind the features."""
+    """Names of nodes that stay in float32: up to the first products of weights, and behind the features."""
     inside = _before(graph, _features(graph))
     exact = {node.name for node in graph.node if node.name not in inside}
     for node in graph.node:

@@ -18,6 +18,7 @@ from models.held_out import plan
 from models.palette import colour_of, hues
 from models.recipes import RECIPES
 from streamer.activities import ACTIVITIES
+from streamer.bundle import load_bundle
 
 
 def har_models(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
@@ -66,6 +67,14 @@ def test_unknown_recipe_bundle_and_data_set_are_one_line_and_status_2() -> None:
         (("train", "nothing"), "recipe 'nothing' is unknown"),
         (("evaluate", "nothing", "--dataset", "hapt"), "model 'nothing' is neither"),
         (("evaluate", "wisdm-watch-cnn", "--dataset", "nothing"), "data set 'nothing' is unknown"),
+        (("evaluate", "wisdm-watch-cnn", "--dataset", "nothing", "--unworn"), "data set 'nothing' is unknown"),
+        (("evaluate", "fitbit-cnn", "--dataset", "fitbit", "--unworn", "--streaming"), "expected one of --streaming"),
+        (
+            ("evaluate", "fitbit-cnn", "--dataset", "hapt", "--unworn", "--subjects", "train"),
+            "learned nothing from hapt",
+        ),
+        (("evaluate", "fitbit-cnn", "--dataset", "fitbit", "--variations", "--subjects", "x"), "--subjects is 'x'"),
+        (("quantize", "nothing"), "model 'nothing' is neither"),
     ):
         found = har_models(*arguments)
         assert (found.returncode, len(found.stderr.splitlines())) == (2, 1)
@@ -122,6 +131,21 @@ def settled(name: str) -> CrossValidation:
         runs.append(Run(seed=seed, fold=fold, groups=tuple(own.per_group), figures=own, **figures))
     leaky = {"accuracy": 1.0, "macro_f1": 1.0}
     return put_together(wanted.settings, runs, wanted.runs, who="blocks of time", epochs=20, leaky=leaky)
+
+
+def test_quantize_writes_a_bundle_of_its_own_name_that_loads_and_compares_it(data_dir: Path, tmp_path: Path) -> None:
+    assert data_dir
+    folder, path = tmp_path / "small", tmp_path / "figures.json"
+    found = har_models("quantize", "fitbit-cnn", "--out", str(folder), "--json", str(path))
+    assert found.returncode == 0, found.stderr
+    figures = json.loads(path.read_text())
+    bundle = load_bundle(folder)
+    assert (bundle.manifest.name, bundle.digest) == ("fitbit-cnn-int8", figures["digest"])
+    assert figures["int8_bytes"] == (folder / "model.onnx").stat().st_size < 0.3 * figures["float32_bytes"]
+    assert figures["equal_labels"] > 0.97
+    again = har_models("quantize", str(folder))
+    assert (again.returncode, len(again.stderr.splitlines())) == (2, 1)
+    assert "is quantized already" in again.stderr
 
 
 def test_report_writes_pictures_and_a_page(data_dir: Path, tmp_path: Path) -> None:
