@@ -254,7 +254,7 @@ def read_crossvalidation(path: Path) -> CrossValidation:
     try:
         return msgspec.json.decode(path.read_bytes(), type=CrossValidation)
     except (OSError, msgspec.DecodeError) as error:
-        raise ConfigError(f"{path}: not the JSON of `har-models crossvalidate` ({error})") from error
+        raise ConfigError(f"{path}: not the JSON of 'har-models crossvalidate' ({error})") from error
 
 
 def crossvalidations_in(bundle: ModelBundle) -> list[CrossValidation]:

@@ -255,8 +255,8 @@ def _who(recipe: Recipe, wanted: Plan) -> str:
 def _left(began: float, done: int, of: int) -> str:
     if not done:
         return ""
-    minutes = (time.monotonic() - began) / done * (of - done) / 60
-    return f", about {minutes:.0f} min left for all"
+    left_s = (time.monotonic() - began) / done * (of - done)
+    return f", about {left_s / 60:.0f} min left for all" if left_s >= 120 else f", about {left_s:.0f} s left for all"
 
 
 def _leaky(recipe: Recipe, say: Say, on_epoch: OnEpoch) -> dict[str, float]:
