@@ -223,8 +223,14 @@ def streamed(result: StreamingAssessment) -> str:
     names = ("in hindsight", "live")
     both = list(zip(names, (result.segments, result.live_segments), strict=True))
     frames = (
-        (names[0], result.hindsight_accuracy, result.hindsight_unknown, result.hindsight_group),
-        (names[1], result.live_accuracy, result.live_unknown, result.live_group),
+        (
+            names[0],
+            result.hindsight_accuracy,
+            result.hindsight_unknown,
+            result.hindsight_group,
+            result.hindsight_group_right,
+        ),
+        (names[1], result.live_accuracy, result.live_unknown, result.live_group, result.live_group_right),
     )
     overlaps = [f"{overlap:g}" for overlap in OVERLAPS]
     return "\n".join(
@@ -235,8 +241,8 @@ def streamed(result: StreamingAssessment) -> str:
             "",
             f"{result.seconds:.0f} s are labelled. Time told:",
             "",
-            "| | accuracy | unknown | group |",
-            "|---|---|---|---|",
+            "| | accuracy | unknown | group | of it the right group |",
+            "|---|---|---|---|---|",
             *(f"| {name} | {' | '.join(f'{value:.4f}' for value in values)} |" for name, *values in frames),
             "",
             f"Bouts, {result.segments.true_bouts} true ones:",

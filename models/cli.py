@@ -224,12 +224,19 @@ def evaluate(
     if streaming + variations + unworn > 1:
         raise ConfigError("expected one of --streaming, --variations and --unworn at a time")
     loaded = load_bundle(find_bundle(bundle))
+    if streaming:
+        from models.subjects import known_subjects
+
+        streamed = evaluate_streaming(loaded, dataset, subjects=known_subjects(subjects))
+        print(streamed.text())
+        _write(json_file, streamed.json())
+        return
     if variations or unworn:
         _stress(loaded, dataset, subjects, json_file, unworn=unworn)
         return
     if subjects != "test":
-        raise ConfigError(f"--subjects {subjects}: expected --variations or --unworn with it")
-    result = (evaluate_streaming if streaming else evaluate_bundle)(loaded, dataset)
+        raise ConfigError(f"--subjects {subjects}: expected --streaming, --variations or --unworn with it")
+    result = evaluate_bundle(loaded, dataset)
     print(result.text())
     _write(json_file, result.json())
 

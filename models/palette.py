@@ -20,21 +20,26 @@ FAINT: Final = "#9a9ba3"
 FIRST: Final = "#0d7f74"
 SECOND: Final = "#d9822b"
 
+_LIST: Final = re.compile(r"^const (HUES|GROUP_HUES) = \{(.*?)^\};", re.DOTALL | re.MULTILINE)
 _HUE: Final = re.compile(r"\b([a-z][a-z0-9_]*): \[(\d+), ([01])\]")
-#: Lightness by tone, and chroma, on a light ground.
+#: Lightness by tone, and chroma of activities and of groups, on a light ground.
 _LIGHTNESS: Final = (0.58, 0.68)
-_CHROMA: Final = 0.155
+_CHROMA: Final = {"HUES": 0.155, "GROUP_HUES": 0.06}
 
 
 @cache
-def hues() -> dict[str, tuple[int, int]]:
-    """Hue in degrees and tone of each activity that the live page lists."""
+def hues() -> dict[str, tuple[int, int, float]]:
+    """Hue in degrees, tone and chroma of each activity and group that the live page lists."""
     page = files("streamer.live").joinpath("page/palette.js").read_text(encoding="utf-8")
-    return {name: (int(hue), int(tone)) for name, hue, tone in _HUE.findall(page)}
+    return {
+        name: (int(hue), int(tone), _CHROMA[which])
+        for which, listed in _LIST.findall(page)
+        for name, hue, tone in _HUE.findall(listed)
+    }
 
 
 def colour_of(activity: str) -> str:
-    """#rrggbb of an activity, as the live page shows it on a light ground."""
+    """#rrggbb of an activity or a group, as the live page shows it on a light ground."""
     if activity == "unknown":
         return UNKNOWN_COLOUR
     found = hues().get(activity)
@@ -42,9 +47,9 @@ def colour_of(activity: str) -> str:
         number = 0
         for letter in activity:
             number = (number * 31 + ord(letter)) & 0xFFFFFFFF
-        found = (number % 360, number & 1)
-    hue, tone = found
-    return oklch(_LIGHTNESS[tone], _CHROMA, hue)
+        found = (number % 360, number & 1, _CHROMA["HUES"])
+    hue, tone, chroma = found
+    return oklch(_LIGHTNESS[tone], chroma, hue)
 
 
 def oklch(lightness: float, chroma: float, hue: float) -> str:

@@ -24,6 +24,7 @@ from models.data import recordings_of
 from models.evaluation import GroupFigures, confusion_of, macro_f1
 from models.segments import IGNORED, SegmentFigures, compare, segment_figures
 from models.spread import Spread, spread_over_groups
+from models.subjects import Subjects
 from streamer.activities import UNKNOWN
 from streamer.bundle import ModelBundle
 from streamer.errors import ConfigError
@@ -187,24 +188,32 @@ class StreamingAssessment(msgspec.Struct, frozen=True, kw_only=True):
         return "\n".join(lines)
 
 
-def evaluate_streaming(bundle: ModelBundle, dataset: str) -> StreamingAssessment:
+def evaluate_streaming(bundle: ModelBundle, dataset: str, *, subjects: Subjects = "test") -> StreamingAssessment:
     """Figures of the recognizer's events over whole recordings.
 
-    Raises:
-        ConfigError: the data set is unknown, missing, or has nothing in common with the bundle.
-    """
-    return streaming_figures(bundle, dataset, stream_data_set(bundle, dataset))
-
-
-def stream_data_set(bundle: ModelBundle, dataset: str) -> list[Streamed]:
-    """The recordings of a data set, of the official test subjects where the bundle has such, through the recognizer.
+    Args:
+        bundle: what to score.
+        dataset: its recordings; of a bundle with an official test split there, those of `subjects`.
+        subjects: "train" while a model is being made: the test part is for finished ones.
 
     Raises:
-        ConfigError: the data set is unknown or missing.
+        ConfigError: the data set is unknown, missing, has nothing in common with the bundle, or no such subjects.
     """
+    streamed = stream_data_set(bundle, dataset, subjects=subjects)
+    return streaming_figures(bundle, dataset, streamed, subjects=subjects)
+
+
+def stream_data_set(bundle: ModelBundle, dataset: str, *, subjects: Subjects = "test") -> list[Streamed]:
+    """Recordings of a data set through the recognizer; see `evaluate_streaming`."""
     name = data_set(dataset)
-    recordings = recordings_of(name)
-    return [stream(bundle, one) for one in recordings if may_be_met(bundle, name, one.subject or one.device_id)]
+    if subjects == "train" and not split_note(bundle, name):
+        raise ConfigError(f"--subjects train: {bundle.manifest.name} holds nobody of {dataset} back; expected test")
+    met = [
+        recording
+        for recording in recordings_of(name)
+        if may_be_met(bundle, name, recording.subject or recording.device_id) == (subjects == "test")
+    ]
+    return [stream(bundle, recording) for recording in met]
 
 
 def stream(bundle: ModelBundle, recording: Recording) -> Streamed:
@@ -224,8 +233,10 @@ def stream(bundle: ModelBundle, recording: Recording) -> Streamed:
     )
 
 
-def streaming_figures(bundle: ModelBundle, dataset: str, streamed: Sequence[Streamed]) -> StreamingAssessment:
-    """Figures of recordings that were streamed.
+def streaming_figures(
+    bundle: ModelBundle, dataset: str, streamed: Sequence[Streamed], *, subjects: Subjects = "test"
+) -> StreamingAssessment:
+    """Figures of recordings that were streamed, of a data set's subjects as `stream_data_set` knows them.
 
     Raises:
         ConfigError: they have no labelled time.
@@ -252,13 +263,14 @@ def streaming_figures(bundle: ModelBundle, dataset: str, streamed: Sequence[Stre
     onsets = [onset for one in streamed for onset in one.onsets]
     delays = [onset.delay_s for onset in onsets if onset.delay_s is not None]
     decided = [delay for one in streamed for delay in decision_delays(one.events, bundle.labels)]
+    whose = split_note(bundle, dataset) if subjects == "test" else " of training subjects"
     median, p95 = np.quantile(delays, (0.5, 0.95)).tolist() if delays else (None, None)
     return StreamingAssessment(
         bundle=bundle.manifest.name,
         digest=bundle.digest,
         dataset=dataset,
-        protocol=f"{len(streamed)} recordings{split_note(bundle, dataset)} through the recognizer",
-        seen_in_training=seen_in_training(bundle, dataset),
+        protocol=f"{len(streamed)} recordings{whose} through the recognizer",
+        seen_in_training=subjects == "train" or seen_in_training(bundle, dataset),
         seconds=len(truth) * FRAME_NS / 1e9,
         hindsight_accuracy=float((truth == hindsight).mean()),
         live_accuracy=float((truth == live).mean()),

@@ -17,7 +17,7 @@ from models.evaluation import score
 from models.held_out import plan
 from models.palette import colour_of, hues
 from models.recipes import RECIPES
-from streamer.activities import ACTIVITIES
+from streamer.activities import ACTIVITIES, GROUPS
 from streamer.bundle import load_bundle
 
 
@@ -171,9 +171,9 @@ def test_report_writes_pictures_and_a_page(data_dir: Path, tmp_path: Path) -> No
 
 
 def test_pictures_colour_activities_as_the_live_page_does() -> None:
-    assert set(ACTIVITIES) <= hues().keys()
-    colours = [colour_of(activity) for activity in ACTIVITIES]
-    assert len(set(colours)) == len(ACTIVITIES)
+    named = {*ACTIVITIES, *GROUPS}
+    assert named <= hues().keys()
+    assert len({colour_of(activity) for activity in named}) == len(named)
     # What Chromium draws for oklch(0.68 0.155 156), and for oklch(0.58 0.155 176), which sRGB does not hold.
     assert (colour_of("walking"), colour_of("walking_upstairs")) == ("#24b46e", "#009677")
     assert colour_of("juggling") == colour_of("juggling") != colour_of("unknown")
