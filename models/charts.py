@@ -18,8 +18,8 @@ from streamer.bundle import ModelBundle
 
 #: Windows drawn in the principal components, at most.
 _POINTS: Final = 3000
-#: Groups named in the box plot, the worst ones.
-_NAMED: Final = 3
+#: Between two box plots, so that there is room for words.
+_APART: Final = 1.15
 
 
 def curves(bundle: ModelBundle) -> Figure:
@@ -85,11 +85,11 @@ def per_group(figures: Figures, groups: str) -> Figure:
     in_order = sorted(figures.per_group.items(), key=lambda entry: entry[1].macro_f1)
     spread = spread_over_groups(figures.per_group)
     names = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
-    figure = Figure(figsize=(7 + 0.16 * len(in_order), 4.6), layout="constrained")
-    boxes, each = figure.subplots(1, 2, sharey=True, width_ratios=(3.4, 1 + 0.16 * len(in_order)))
+    figure = Figure(figsize=(7.4 + 0.16 * len(in_order), 4.6), layout="constrained")
+    boxes, each = figure.subplots(1, 2, sharey=True, width_ratios=(3.8, 1 + 0.16 * len(in_order)))
     drawn = boxes.boxplot(
         [[getattr(own, name) for _, own in in_order] for name in names],
-        positions=range(len(names)),
+        positions=[_APART * place for place in range(len(names))],
         widths=0.5,
         showfliers=False,
         patch_artist=True,
@@ -102,17 +102,17 @@ def per_group(figures: Figures, groups: str) -> Figure:
     for place, (name, colour) in enumerate(zip(names, (FIRST, SECOND), strict=True)):
         drawn["boxes"][place].set(facecolor=colour, alpha=0.25, edgecolor=colour)
         values = [getattr(own, name) for _, own in in_order]
-        boxes.scatter(place + aside, values, s=14, color=colour, zorder=3, linewidths=0)
+        boxes.scatter(_APART * place + aside, values, s=14, color=colour, zorder=3, linewidths=0)
         over = spread[name]
         boxes.annotate(
             f"median {over.median:.3f}\n10 % {over.p10:.3f}\nworst {over.worst:.3f}",
-            (place + 0.3, over.median),
+            (_APART * place + 0.3, over.median),
             fontsize=8,
             va="center",
             color=INK,
         )
-    boxes.set_xticks(range(len(names)), names.values())
-    boxes.set(xlim=(-0.5, len(names) - 0.1), ylabel=f"of {len(in_order)} {groups}")
+    boxes.set_xticks([_APART * place for place in range(len(names))], names.values())
+    boxes.set(xlim=(-0.4, _APART * len(names) - 0.35), ylabel=f"of {len(in_order)} {groups}")
     for place, (_, own) in enumerate(in_order):
         each.plot([place, place], [own.macro_f1, own.accuracy], color=FAINT, linewidth=1, zorder=1)
     for name, colour in zip(names, (FIRST, SECOND), strict=True):

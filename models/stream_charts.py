@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from models.palette import INK, NOTHING, SECOND, WRONG, colour_of
 from models.segments import IGNORED
@@ -77,7 +78,7 @@ def onset_delays(recordings: Sequence[Streamed], figures: StreamingAssessment) -
         if onset.delay_s is not None:
             found[onset.activity].append(onset.delay_s)
     every = [delay for delays in found.values() for delay in delays]
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    figure = Figure(figsize=(9.4, 4.2), layout="constrained")
     axes = figure.subplots()
     last_s = max([4.0, *every])
     step_s = 0.25 if last_s <= 12 else last_s / 48
@@ -101,7 +102,8 @@ def onset_delays(recordings: Sequence[Streamed], figures: StreamingAssessment) -
         title=f"{len(onsets)} changes, never detected {figures.never_detected:.1%}, decided early {figures.early:.1%}",
     )
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper right", fontsize=8)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside right upper", fontsize=8)
     return figure
 
 
