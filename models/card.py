@@ -289,15 +289,19 @@ def streamed(result: StreamingAssessment) -> str:
 def _spread(spread: Mapping[str, Spread]) -> str:
     return "\n".join(
         (
-            "| over groups | mean | median | 10th percentile | worst |",
-            "|---|---|---|---|---|",
+            "| over groups | mean | 95 % interval of it | median | 10th percentile | worst |",
+            "|---|---|---|---|---|---|",
             *(
-                f"| {name.replace('macro_f1', 'macro-F1')} | {one.mean:.4f} | {one.median:.4f} | {one.p10:.4f} | "
-                f"{one.worst:.4f} ({one.worst_group}) |"
+                f"| {name.replace('macro_f1', 'macro-F1')} | {one.mean:.4f} | {_range(one.interval)} | "
+                f"{one.median:.4f} | {one.p10:.4f} | {one.worst:.4f} ({one.worst_group}) |"
                 for name, one in spread.items()
             ),
         )
     )
+
+
+def _range(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
 def _cell(value: float | None, digits: int = 4) -> str:

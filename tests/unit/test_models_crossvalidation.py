@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from models import held_out
 from models.bundling import add_crossvalidation
@@ -213,5 +214,8 @@ def test_spreads_name_the_worst() -> None:
     own = spread_over_groups(figures.per_group)["accuracy"]
     assert (own.worst, own.median, own.p10) == pytest.approx((accuracies[0][0], accuracies[5][0], accuracies[1][0]))
     assert figures.per_group[own.worst_group].accuracy == own.worst
+    values = [own.accuracy for own in figures.per_group.values()]
+    assert own.interval == pytest.approx(stats.t.interval(0.95, 10, np.mean(values), stats.sem(values)))
+    assert spread_over_groups({"alone": figures.per_group["p00"]})["accuracy"].interval is None
     assert over_seeds([0.5, 0.7], best="high").worst == 0.5
     assert over_seeds([0.5, 0.7], best="low").worst == 0.7
