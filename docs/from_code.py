@@ -270,7 +270,7 @@ def shipped() -> str:
             (
                 f"[{name}]({name}.md)",
                 bundle.manifest.training.get("summary", ""),
-                " + ".join(spec.sensors),
+                spec.sensors_in_words,
                 f"{bundle.manifest.min_feed_rate_hz:g} Hz",
                 f"{spec.window_len / spec.rate_hz:g} s every {spec.hop_len / spec.rate_hz:g} s",
                 str(smoothing.dwell),

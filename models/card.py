@@ -107,7 +107,7 @@ def _facts(recipe: Recipe, bundle: ModelBundle) -> str:
         "size": f"{training['parameters']} parameters, {len(bundle.model) // 1000} kB of ONNX",
         "windows": f"{spec.window_len} samples ({spec.window_len / spec.rate_hz:g} s) every {spec.hop_len} "
         f"({spec.hop_len / spec.rate_hz:g} s) on a {spec.rate_hz} Hz grid",
-        "needs": f"{' and '.join(spec.sensors)}, {manifest.min_feed_rate_hz:g} Hz or faster",
+        "needs": f"{spec.sensors_in_words}, {manifest.min_feed_rate_hz:g} Hz or faster",
         "activities": ", ".join(bundle.labels),
         "smoothing": f"weight {smoothing.weight:g}, enter {smoothing.enter:g}, leave {smoothing.leave:g}, dwell "
         f"{smoothing.dwell}",

@@ -57,7 +57,7 @@ def list_models() -> None:
         print(
             f"{name}  {bundle.digest}  {len(bundle.labels)} activities, {spec.rate_hz} Hz, "
             f"window {spec.window_len / spec.rate_hz:g} s every {spec.hop_len / spec.rate_hz:g} s, "
-            f"{' + '.join(spec.sensors)}{default}"
+            f"{spec.sensors_in_words}{default}"
         )
         print(f"    {bundle.manifest.training.get('summary', '')}")
 

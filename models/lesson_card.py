@@ -63,7 +63,7 @@ def _facts(bundle: ModelBundle, lesson: Lesson) -> str:
         "size": f"{bundle.manifest.training['parameters']} parameters, {len(bundle.model) // 1000} kB of ONNX",
         "windows": f"{spec.window_len} samples ({spec.window_len / spec.rate_hz:g} s) every {spec.hop_len} "
         f"({spec.hop_len / spec.rate_hz:g} s) on a {spec.rate_hz} Hz grid",
-        "needs": f"{' and '.join(spec.sensors)}, {bundle.manifest.min_feed_rate_hz:g} Hz or faster",
+        "needs": f"{spec.sensors_in_words}, {bundle.manifest.min_feed_rate_hz:g} Hz or faster",
         "activities": ", ".join(bundle.labels),
         "new": ", ".join(lesson.new) or "none",
         "temperature, smoothing": "the base's",

@@ -132,7 +132,7 @@ def _check(one: OwnRecording, base: ModelBundle) -> None:
             f"expected {spec.window_ns / 1e9:.1f} s at least, a window of {name}"
         )
     for recording in one.recordings:
-        for sensor in spec.sensors:
+        for sensor in spec.required_sensors:
             if all(getattr(stream, sensor) is None for stream in recording.streams):
                 raise RecordingError(f"{one.name}: {recording.device_id} has no {sensor}; {name} needs it")
         if recording.rate_hz is not None and recording.rate_hz < 0.9 * base.manifest.min_feed_rate_hz:

@@ -34,11 +34,11 @@ class _Bout:
 class BoutLog(Slots):
     """Writes the events of many watches.
 
-    State: per slot when the current bout was decided, the latest window, and the longest hole since the last change
-    of activity. `reset` clears a slot.
+    State: per slot when the current bout was decided, the latest window and whether it lacks an optional sensor, and
+    the longest hole since the last change of activity. `reset` clears a slot.
     """
 
-    ARRAYS = ("decided_ns", "window_start_ns", "completeness", "confidence", "gap_ns", "restart_gap_ns")
+    ARRAYS = ("decided_ns", "window_start_ns", "completeness", "confidence", "partial", "gap_ns", "restart_gap_ns")
 
     def __init__(
         self, bundle: ModelBundle, tracker: ActivityTracker, names: Sequence[str], *, capacity: int, every_window: bool
@@ -46,6 +46,7 @@ class BoutLog(Slots):
         self._model = bundle.manifest.name
         self._digest = bundle.digest
         self._window_ns = bundle.spec.window_ns
+        self._optional = bundle.spec.optional_sensors
         self._labels = bundle.labels
         self._activities, self._paths = bundle.activities, bundle.paths
         self._tracker = tracker
@@ -55,6 +56,7 @@ class BoutLog(Slots):
         self.window_start_ns = np.full(capacity, NO_WINDOW, np.int64)
         self.completeness = np.zeros(capacity)
         self.confidence = np.zeros(capacity)
+        self.partial = np.zeros(capacity, np.bool_)
         self.gap_ns = np.zeros(capacity, np.int64)
         self.restart_gap_ns = np.zeros(capacity, np.int64)
 
@@ -62,7 +64,7 @@ class BoutLog(Slots):
         """Forget a slot's bout and window."""
         self.decided_ns[slot] = self.gap_ns[slot] = self.restart_gap_ns[slot] = 0
         self.window_start_ns[slot] = NO_WINDOW
-        self.completeness[slot] = self.confidence[slot] = 0
+        self.completeness[slot] = self.confidence[slot] = self.partial[slot] = 0
 
     def of_windows(
         self, windows: Windows, probabilities: NDArray[np.float32], tracked: Tracked
@@ -74,6 +76,8 @@ class BoutLog(Slots):
         self.gap_ns[slots] = np.maximum(self.gap_ns[slots], hole_ns)
         self.window_start_ns[slots] = windows.start_ns
         self.completeness[slots] = windows.completeness
+        if self._optional:
+            self.partial[slots] = windows.partial > 0
         self.confidence[slots] = tracked.confidence
         changed = range(len(slots)) if self._every_window else np.flatnonzero(tracked.switched).tolist()
         for i in changed:
@@ -110,7 +114,7 @@ class BoutLog(Slots):
         yield from self.end(slot, reason)
         self._tracker.set_unknown(slot, onset_ns)
         self.window_start_ns[slot] = decided_ns - self._window_ns
-        self.confidence[slot] = self.completeness[slot] = 0.0
+        self.confidence[slot] = self.completeness[slot] = self.partial[slot] = 0
         yield from self._start(slot, self._tracker.unknown, onset_ns, reason)
 
     def _start(self, slot: int, activity: int, onset_ns: int, reason: Reason | None = None) -> Iterator[ActivityEvent]:
@@ -170,6 +174,7 @@ class BoutLog(Slots):
             model=self._model,
             model_digest=self._digest,
             reason=reason,
+            without=self._optional if self.partial[slot] else (),
         )
 
     def _window(self, slot: int, hole_ns: int, probabilities: NDArray[np.float32], leader: int) -> ActivityEvent:
@@ -200,4 +205,5 @@ class BoutLog(Slots):
             model=self._model,
             model_digest=self._digest,
             probabilities=dict(zip(self._labels, probabilities.tolist(), strict=True)),
+            without=self._optional if self.partial[slot] else (),
         )

@@ -131,6 +131,9 @@ class Metrics:
         self.gaps = Counter("har_gaps", "Holes too long to bridge", registry=registry)
 
         self.windows = Counter("har_windows", "Windows classified", registry=registry)
+        self.partial_windows = Counter(
+            "har_partial_windows", "Windows classified that lack an optional sensor", registry=registry
+        )
         self.call_messages = Histogram(
             "har_call_messages", "Messages handled by one call", buckets=_SIZE_BUCKETS, registry=registry
         )
@@ -223,6 +226,7 @@ class Metrics:
         for cause, n in counts.evicted.items():
             self.evictions[cast("EvictionReason", cause)].inc(n)
         self.windows.inc(counts.windows)
+        self.partial_windows.inc(counts.partial)
         if counts.windows:
             self.run_windows.observe(counts.windows)
 

@@ -210,6 +210,7 @@ class Recognizer:
             unfit=self._notes.unfit[rows],
             newest_ns=self._preprocessor.intake.timelines.newest_ns[rows],
             feed_hz=aligner.feed_hz[rows],
+            partial=bouts.partial[rows],
             gathered=np.where(aligner.factor[rows] > 0, self._preprocessor.buffer.count[rows], 0),
         )
 
@@ -243,7 +244,7 @@ class Recognizer:
             activity=activity,
             groups=groups,
             confidence=confidence,
-            rate_hz=float(aligner.feed_hz[slot].min()) if aligner.factor[slot] else None,
+            rate_hz=float(aligner.slowest_hz(np.array([slot]))[0]) if aligner.factor[slot] else None,
             completeness=self._bouts.latest_completeness(slot),
         )
 
@@ -442,7 +443,7 @@ class Recognizer:
         slots = step.windows.slots
         if not len(slots):
             return _Work(closed=step.closed, gap_ns=step.gap_ns)
-        slow = self._preprocessor.aligner.feed_hz[slots].min(axis=1) < self._slowest_feed_hz
+        slow = self._preprocessor.aligner.slowest_hz(slots) < self._slowest_feed_hz
         if slow.any():
             return _Work(step.windows[~slow], step.windows[slow], step.closed, step.gap_ns)
         return _Work(step.windows, None, step.closed, step.gap_ns)
@@ -457,6 +458,8 @@ class Recognizer:
             devices = [names[slot] for slot in windows.slots.tolist()]
             result.windows.append(Scored(devices, windows.start_ns + self.bundle.spec.window_ns, probabilities))
         result.counts.windows += len(windows)
+        if self.bundle.spec.optional_sensors:
+            result.counts.partial += int(np.count_nonzero(windows.partial))
         self._mark("classify")
         first = 0
         for item in work:

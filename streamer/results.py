@@ -27,6 +27,7 @@ class Counts:
         gaps: segments that ended at a hole too long to bridge.
         missing_messages: jumps of the senders' message counters.
         windows: classified.
+        partial: of these, those that lack an optional sensor, in part at least.
         unfit: windows and watches that the model can't take, by reason.
         evicted: watches forgotten, by reason ("age", "capacity").
         reject_examples: one explanation for each reason in `rejects`.
@@ -42,6 +43,7 @@ class Counts:
     gaps: int = 0
     missing_messages: int = 0
     windows: int = 0
+    partial: int = 0
     unfit: Counter[Reason] = field(default_factory=Counter)
     evicted: Counter[str] = field(default_factory=Counter)
     reject_examples: dict[RejectReason, str] = field(default_factory=dict)

@@ -30,7 +30,9 @@ class Standing:
         restart_gap_ns: (n,) int64, the hole that ended the last segment, until the next window.
         unfit: (n,) int64, index into `WatchNotes.REASONS`, or `WatchNotes.FIT`.
         newest_ns: (n, sensors) int64, newest reading of each of the model's sensors; `timelines.NEVER` for none.
-        feed_hz: (n, sensors) float64, rate that each sensor's feed was taken to have; 0 while that isn't known.
+        feed_hz: (n, sensors) float64, rate that each sensor's feed was taken to have; 0 while that isn't known, and of
+            an optional sensor while it isn't used.
+        partial: (n,) bool, whether the latest window lacks an optional sensor, in part at least.
         gathered: (n,) int64, grid samples since the segment began; 0 while there is none.
     """
 
@@ -48,4 +50,10 @@ class Standing:
     unfit: Int64
     newest_ns: Int64
     feed_hz: Float64
+    partial: NDArray[np.bool_]
     gathered: Int64
+
+    def slowest_hz(self, row: int) -> float:
+        """Rate of the slowest sensor in use; 0 while none is known."""
+        known = self.feed_hz[row][self.feed_hz[row] > 0]
+        return float(known.min()) if len(known) else 0.0

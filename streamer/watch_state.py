@@ -21,7 +21,7 @@ from streamer.preprocessing.slots import Slots, SlotState
 from streamer.wire import topics
 from streamer.wire.events import Reason
 
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 _LENGTH: Final = struct.Struct("<I")
 #: Types of a slot's arrays; NumPy would take a good deal more for the name of a type.
 _DTYPE: Final = re.compile(r"[<>|](b1|[iu][1248]|f[248])")

@@ -136,10 +136,10 @@ def feeds(*, disorder_ns: int, most: int = 500) -> st.SearchStrategy[Feed]:
 turns = st.lists(st.integers(1, 60), min_size=1, max_size=12)
 
 
-def messages(streams: Sequence[ImuBatch], sizes: Sequence[int]) -> list[ImuBatch]:
+def messages(streams: Sequence[ImuBatch], sizes: Sequence[int], *, most_ns: int = 2 * SECOND) -> list[ImuBatch]:
     """A watch's streams cut into messages of these sizes, in the order of their last reading's time.
 
-    A stream's own order stays. Messages of separate sensors span 2 s at most, so that neither is far ahead.
+    A stream's own order stays. Messages of separate sensors span `most_ns` at most, so that neither is far ahead.
     """
     cut: list[tuple[int, int, ImuBatch]] = []
     for stream in streams:
@@ -147,7 +147,7 @@ def messages(streams: Sequence[ImuBatch], sizes: Sequence[int]) -> list[ImuBatch
         while first < len(stream):
             size = sizes[turn % len(sizes)]
             if len(streams) > 1:
-                in_time = stream.t_ns[first : first + size] <= stream.t_ns[first] + 2 * SECOND
+                in_time = stream.t_ns[first : first + size] <= stream.t_ns[first] + most_ns
                 size = int(np.argmin(np.append(in_time, False)))
             message = stream[first : first + size]
             newest_ns = max(newest_ns, int(message.t_ns.max()))

@@ -38,7 +38,7 @@ def check_bundle(settings: Settings) -> tuple[ModelBundle | None, Finding]:
     spec = bundle.spec
     return bundle, ok(
         "bundle",
-        f"{bundle.manifest.name}: {len(bundle.labels)} activities from {' and '.join(spec.sensors)}, "
+        f"{bundle.manifest.name}: {len(bundle.labels)} activities from {spec.sensors_in_words}, "
         f"windows of {spec.window_ns / 1e9:g} s, feeds from {bundle.manifest.min_feed_rate_hz:g} Hz on",
         model=bundle.manifest.name,
         digest=bundle.digest,

@@ -260,7 +260,7 @@ def check_model(heard: Heard, bundle: ModelBundle, seconds: float) -> Finding:
     """Whether the model would take it: sensors and rate; and what it says, where it was long enough."""
     spec, least_hz = bundle.spec, bundle.manifest.min_feed_rate_hz
     for watch in heard.watches.values():
-        lacking = [sensor for sensor in spec.sensors if sensor not in watch.sensors]
+        lacking = [sensor for sensor in spec.required_sensors if sensor not in watch.sensors]
         if lacking:
             return failed(
                 "model",
@@ -293,6 +293,9 @@ def check_model(heard: Heard, bundle: ModelBundle, seconds: float) -> Finding:
     feeds = f"{min(rates):.3g} Hz" if rates and max(rates) - min(rates) < 1 else "feeds fast enough"
     if rates and max(rates) - min(rates) >= 1:
         feeds = f"{min(rates):.3g} to {max(rates):.3g} Hz"
+    without = [watch.name for watch in heard.watches.values() if not watch.sensors.issuperset(spec.optional_sensors)]
+    if without:
+        feeds += f", {_many(len(without), 'watch', 'watches')} without a {_named(spec.optional_sensors)}"
     told = [event for event in heard.result.events if event.type == "start"]
     window_s = spec.window_ns / _SECOND_NS
     if told:
@@ -348,7 +351,7 @@ def _is_readable(heard: Arrived) -> bool | None:
 def _sensor_advice(sensors: Iterable[str], lacking: Sequence[str]) -> str:
     able = []
     for name, folder in shipped_bundles().items():
-        if set(load_bundle(folder).spec.sensors) <= set(sensors):
+        if set(load_bundle(folder).spec.required_sensors) <= set(sensors):
             able.append(name)
     turn_on = f"turn the {_named(lacking)} on in the app"
     return f"{turn_on}, or --model {' or '.join(able)}, which does without" if able else turn_on

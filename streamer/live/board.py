@@ -16,7 +16,7 @@ import numpy as np
 
 from streamer.bouts import NO_WINDOW
 from streamer.live.documents import Detail, Fleet, Row
-from streamer.live.facts import Fact, of_clock, of_rates, of_source, trouble
+from streamer.live.facts import Fact, of_clock, of_rates, of_source, trouble, without
 from streamer.live.history import BoutHistory
 from streamer.live.reasons import Why, in_doubt, reasons
 from streamer.live.survey import Page, Survey, natural
@@ -168,7 +168,7 @@ class Board:
             known = [rate for rate in seen if rate is not None]
             if known:
                 return round(min(known), 1)
-        taken = float(standing.feed_hz[row].min())
+        taken = standing.slowest_hz(row)
         return round(taken, 1) if taken else None
 
     def _why(self, standing: Standing, row: int, now_ns: int) -> list[Why]:
@@ -181,10 +181,12 @@ class Board:
         return found if against is None else [against, *found]
 
     def _facts(self, standing: Standing, row: Row) -> list[Fact]:
-        taken_hz = float(standing.feed_hz[0].min())
+        taken_hz = standing.slowest_hz(0)
+        lacking = self.manifest.preprocessing.optional_sensors if standing.partial[0] else ()
         found = [
             *of_source(self._recognizer.source_of(row.name)),
             *of_rates(self.traces.of(row.name), taken_hz, self.manifest.preprocessing.rate_hz),
+            *without(lacking),
         ]
         if row.newest is not None:
             found.append(of_clock((row.newest - row.heard) * _MS))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from streamer.errors import RejectReason
 from streamer.live.reasons import Why
 from streamer.live.traces import WatchTraces
+from streamer.preprocessing.spec import Sensor
 from streamer.sources.stage import OWN, Source
 
 #: A watch's clock may differ from the service's by this much before that is worth a word.
@@ -73,6 +75,18 @@ def of_rates(traces: WatchTraces | None, taken_hz: float, grid_hz: int) -> list[
     if taken_hz:
         found.append(Fact("Rate", f"taken as {taken_hz:.3g} Hz", f"put on the model's grid of {grid_hz} Hz"))
     return found
+
+
+def without(sensors: Iterable[Sensor]) -> list[Fact]:
+    """What a watch is recognised without, of what the model can do without."""
+    return [
+        Fact(
+            {"acc": "Accelerometer", "gyro": "Gyroscope"}[sensor],
+            "not used",
+            "the latest window lacks it; the model can do without",
+        )
+        for sensor in sensors
+    ]
 
 
 def of_clock(ahead_ns: int) -> Fact:

@@ -11,7 +11,7 @@ import numpy as np
 from streamer.activities import UNKNOWN
 from streamer.bouts import NO_WINDOW
 from streamer.bundle import Manifest
-from streamer.preprocessing.align import RATE_READINGS
+from streamer.preprocessing.segments import RATE_READINGS
 from streamer.preprocessing.timelines import NEVER
 from streamer.standing import Standing
 from streamer.tracking import NONE
@@ -135,7 +135,8 @@ def _waiting(standing: Standing, row: int, manifest: Manifest) -> list[Why]:
             )
         )
     gathered = int(standing.gathered[row])
-    heard = [name for name, newest_ns in zip(spec.sensors, standing.newest_ns[row], strict=True) if newest_ns != NEVER]
+    newest_by_sensor = zip(spec.sensors, standing.newest_ns[row].tolist(), strict=True)
+    lacking = {name for name, newest_ns in newest_by_sensor if newest_ns == NEVER}
     if gathered:
         found.append(
             Why(
@@ -143,7 +144,7 @@ def _waiting(standing: Standing, row: int, manifest: Manifest) -> list[Why]:
                 f"Gathering the first window: {gathered / spec.rate_hz:.1f} of {spec.window_ns / 1e9:.1f} s.",
             )
         )
-    elif len(heard) == len(spec.sensors):
+    elif lacking.isdisjoint(spec.required_sensors):
         found.append(Why("starting", f"Its rate is not known yet: that takes {RATE_READINGS} readings without a hole."))
     else:
         found.append(_missing(standing, row, manifest))
@@ -152,7 +153,7 @@ def _waiting(standing: Standing, row: int, manifest: Manifest) -> list[Why]:
 
 def _unfit(standing: Standing, row: int, manifest: Manifest, reason: str) -> Why:
     if reason == "feed_rate":
-        slowest = float(standing.feed_hz[row].min())
+        slowest = standing.slowest_hz(row)
         had = f"It sends {slowest:.3g} readings a second; " if slowest else "It sends too few readings a second; "
         return Why("feed_rate", f"{had}the model needs {manifest.min_feed_rate_hz:g}.")
     return _missing(standing, row, manifest)
@@ -160,10 +161,10 @@ def _unfit(standing: Standing, row: int, manifest: Manifest, reason: str) -> Why
 
 def _missing(standing: Standing, row: int, manifest: Manifest) -> Why:
     names = {"acc": "accelerometer", "gyro": "gyroscope"}
-    sensors = manifest.preprocessing.sensors
+    sensors = manifest.preprocessing.required_sensors
     newest_ns = standing.newest_ns[row]
     behind = newest_ns.max() - newest_ns > 1_000_000_000
-    lacking = [names[s] for s, is_behind in zip(sensors, behind, strict=True) if is_behind] or [
+    lacking = [names[s] for s, is_behind in zip(sensors, behind, strict=False) if is_behind] or [
         names[s] for s in sensors
     ]
     return Why("sensor_missing", f"No readings of the {' and '.join(lacking)}; the model needs them.")

@@ -8,7 +8,7 @@ overlap lies a *segment*, whose grid is anchored at the reading that completes i
     grid       |  |  |  |  |           |  |  |  |        two segments: the hole in acc is longer than max_gap_ns
 
 A sample depends on its four nearest readings only, so no result depends on how readings were cut into messages or
-messages into calls.
+messages into calls. An optional sensor ends no segment: `presence` has its rules.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ from numpy.typing import NDArray
 from streamer.preprocessing.intake import Intake
 from streamer.preprocessing.interpolation import interpolate
 from streamer.preprocessing.lanes import Lanes
-from streamer.preprocessing.slots import Slots
+from streamer.preprocessing.presence import Presence
+from streamer.preprocessing.segments import Segments, Turn, floor_index
 from streamer.preprocessing.spec import PreprocessingSpec
 from streamer.preprocessing.timelines import SENSOR_SKEW_NS
 
-#: Readings from which a feed's rate is taken when it declares none.
-RATE_READINGS: Final = 16
 #: Fine grid points per grid point, at most: feeds faster than this are interpolated rather than averaged.
 MAX_FACTOR: Final = 32
 #: Fine grid points per second, at most (one grid's own rate may be higher). Wrists move below 20 Hz; a sender that
@@ -67,6 +66,7 @@ class GridChunk:
         factor: (m,) int64, fine grid points per grid point.
         first: (m,) int64, fine index of each slot's first sample in the segment.
         counts: (m,) int64, fine samples per slot.
+        partial: (m,) bool, True where the samples are made without the optional sensor, whose values are 0.
         samples: (sum(counts), 3 or 6) float64, m/s² and rad/s, slot after slot.
         hole_ns: (sum(counts),) int64, length of the hole a sample was interpolated across, 0 for none.
         closed: (q,) int64, slots whose segment ended after these samples.
@@ -78,56 +78,47 @@ class GridChunk:
     factor: Int64
     first: Int64
     counts: Int64
+    partial: NDArray[np.bool_]
     samples: Float64
     hole_ns: Int64
     closed: Int64
     gap_ns: Int64
 
 
-class Aligner(Slots):
-    """Grid samples from readings.
-
-    State: per slot the segment's anchor, rate class and next grid index; all of it goes with the segment.
-    """
-
-    ARRAYS = ("anchor_ns", "next_index", "factor", "feed_hz")
+class Aligner(Segments):
+    """Grid samples from readings; its state is that of the segments."""
 
     def __init__(self, spec: PreprocessingSpec, intake: Intake, *, capacity: int) -> None:
-        self._spec = spec
-        self._sensors = spec.sensors
-        self._intake = intake
+        super().__init__(spec, intake, capacity=capacity)
+        self._presence = Presence(spec, intake, self) if spec.optional_sensors else None
         self._counts = AlignCounts()
-        self.anchor_ns = np.zeros(capacity, np.int64)
-        self.next_index = np.zeros(capacity, np.int64)
-        #: 0 while no segment is open.
-        self.factor = np.zeros(capacity, np.int64)
-        self.feed_hz = np.zeros((capacity, len(spec.sensors)), np.float64)
-
-    def reset(self, slot: int) -> None:
-        """Forget a slot's segment."""
-        self.factor[slot] = self.next_index[slot] = self.anchor_ns[slot] = 0
-        self.feed_hz[slot] = 0
 
     def take_counts(self) -> AlignCounts:
         """The counts since the last call of this."""
         counts, self._counts = self._counts, AlignCounts()
         return counts
 
-    def advance(self, slots: Sequence[int], lanes: Lanes) -> Iterator[GridChunk]:
+    def advance(self, slots: Sequence[int], lanes: Lanes, *, is_flush: bool = False) -> Iterator[GridChunk]:
         """Yield the samples that the slots' released readings determine, segment after segment.
 
         A second chunk belongs to later segments, so chunks must be worked off in order.
+
+        Args:
+            slots: distinct.
+            lanes: of these slots.
+            is_flush: no more is waited for: an optional sensor that is behind by more than a gap is given up.
         """
+        patience_ns = min(SENSOR_SKEW_NS, self._spec.max_gap_ns + 1) if is_flush else SENSOR_SKEW_NS
         rows = np.asarray(slots, np.int64)
         while len(lanes.times):
-            run_end, closed = self._runs(lanes)
-            chunk, start, again = self._chunk(rows, lanes, run_end, closed)
-            self._intake.keep(rows, lanes, start)
+            turn = Turn(rows, lanes, *self._runs(lanes), patience_ns)
+            chunk = self._chunk(turn)
+            self._intake.keep(rows, lanes, turn.start)
             if len(chunk.slots) or len(chunk.closed):
                 yield chunk
-            if not again.any():
+            if not turn.again.any():
                 return
-            rows = rows[again]
+            rows = rows[turn.again]
             lanes = self._intake.carried(rows)
 
     def close(self, slot: int, gap_ns: int) -> GridChunk:
@@ -142,6 +133,7 @@ class Aligner(Slots):
             factor=none,
             first=none,
             counts=none,
+            partial=np.empty(0, np.bool_),
             samples=np.empty((0, 3 * len(self._sensors))),
             hole_ns=none,
             closed=closed,
@@ -160,126 +152,164 @@ class Aligner(Slots):
         closed = nearest < lanes.released
         return np.where(closed, nearest, lanes.released), closed
 
-    def _chunk(
-        self, rows: Int64, lanes: Lanes, run_end: Int64, closed: NDArray[np.bool_]
-    ) -> tuple[GridChunk, Int64, NDArray[np.bool_]]:
-        """One segment's samples for each row, the first reading each lane still needs, and the rows with more."""
-        width = len(self._sensors)
-        shape = (len(rows), width)
-        start = lanes.start.copy()
-        again = np.zeros(len(rows), np.bool_)
-        for i in np.flatnonzero(self.factor[rows] == 0).tolist():
-            mine = slice(i * width, (i + 1) * width)
-            again[i] = self._open(int(rows[i]), lanes, run_end[mine], closed[mine], start[mine])
-        factor, anchor_ns, first = self.factor[rows], self.anchor_ns[rows], self.next_index[rows]
+    def _chunk(self, turn: Turn) -> GridChunk:
+        """One segment's samples for each row; what is left to do stands in the turn."""
+        rows = turn.rows
+        for row in np.flatnonzero(self.factor[rows] == 0).tolist():
+            turn.again[row] = self._open(turn, row)
+        if self._presence is not None:
+            self._presence.attend(turn)
+        factor, first = self.factor[rows], self.next_index[rows]
         is_open = factor > 0
-        horizon = self._horizon(
-            lanes.times,
-            start.reshape(shape),
-            run_end.reshape(shape),
-            closed=closed.reshape(shape),
-            anchor=anchor_ns[:, None],
-            factor=np.maximum(factor, 1)[:, None],
-        )
+        horizon = self._horizon(turn, first)
         last = horizon.min(axis=1)
         counts = np.maximum(last - first + 1, 0) * is_open
-        turn = max(_TURN_SAMPLES // max(len(rows), 1), _TURN_SAMPLES_EACH)
-        cut = counts > turn
-        ended = np.zeros(len(rows), np.bool_)
-        if closed.any():
-            ended = is_open & (closed.reshape(shape) & (horizon == last[:, None])).any(axis=1) & ~cut
+        most = max(_TURN_SAMPLES // max(len(rows), 1), _TURN_SAMPLES_EACH)
+        cut = counts > most
+        ending = self._ending(turn, horizon == last[:, None], is_open & ~cut)
+        if self._presence is not None and turn.used is not None:
+            turn.again |= is_open & self._presence.goes_on(turn, turn.used, first, horizon)
         if cut.any():
-            counts = np.minimum(counts, turn)
-            again |= cut
+            counts = np.minimum(counts, most)
+            turn.again |= cut
         emitting = np.flatnonzero(counts)
-        samples, hole_ns = self._interpolate(rows, lanes, run_end, emitting, counts)
+        samples, hole_ns = self._interpolate(turn, emitting, counts)
         self.next_index[rows] = first + counts
         if is_open.any():
-            start = np.where(np.repeat(is_open, width), self._first_needed(rows, lanes, run_end, start), start)
-        gap_ns = np.zeros(len(rows), np.int64)
-        for i in np.flatnonzero(ended).tolist():
-            for lane in range(i * width, (i + 1) * width):
-                if closed[lane] and horizon[i, lane - i * width] == last[i]:
-                    start[lane] = run_end[lane]
-                    gap_ns[i] = max(int(gap_ns[i]), int(lanes.times[run_end[lane]] - lanes.times[run_end[lane] - 1]))
-        again |= ended
-        stalled = self._drop_stalled(rows, lanes, start, ~cut) & is_open if width > 1 else ended
+            self._move_on(turn, is_open)
+        ended, gap_ns = self._end_runs(turn, ending)
+        stalled = self._drop_stalled(turn, ~cut) & is_open if len(self._sensors) > 1 else ended
         over = np.flatnonzero(ended | stalled)
         if len(over):
             self.factor[rows[over]] = 0
             self._counts.gaps += len(over)
         self._counts.bridged += int(np.count_nonzero(hole_ns))
-        chunk = GridChunk(
+        if self._presence is not None and turn.used is not None:
+            self._presence.note_passed(rows, turn.used)
+        return GridChunk(
             rows[emitting],
             (first == 0)[emitting],
             factor[emitting],
             first[emitting],
             counts[emitting],
+            np.zeros(len(emitting), np.bool_) if turn.used is None else ~turn.used[emitting],
             samples,
             hole_ns,
             rows[over],
             gap_ns[over],
         )
-        return chunk, start, again
 
-    def _open(self, slot: int, lanes: Lanes, run_end: Int64, closed: NDArray[np.bool_], start: Int64) -> bool:
+    def _open(self, turn: Turn, row: int) -> bool:
         """Open a segment where all sensors' runs overlap; else say whether a later run is worth a look.
 
         Moves `start` past runs that can't be part of any segment.
         """
+        width, slot = len(self._sensors), int(turn.rows[row])
+        needed, joins_at_ns = width, None
+        if self._presence is not None and turn.run_end[2 * row] > turn.start[2 * row]:
+            found = self._presence.at_start(turn, row)
+            if isinstance(found, bool):
+                return found
+            needed, joins_at_ns = found
+        mine = slice(row * width, row * width + needed)
+        start, run_end = turn.start[mine], turn.run_end[mine]
         if bool((run_end <= start).any()):
             return False
-        anchor = int(lanes.times[start].max())
-        short = lanes.times[run_end - 1] < anchor
-        useless = closed & short
-        rates = np.zeros(len(start))
+        anchor = int(turn.lanes.times[start].max())
+        short = turn.lanes.times[run_end - 1] < anchor
+        useless, rates = turn.closed[mine] & short, None
         if not useless.any():
             if short.any():
                 # Whether this run reaches the anchor is not known yet.
                 return False
-            for lane in range(len(start)):
-                run = lanes.times[start[lane] : run_end[lane]]
-                from_anchor = run[np.searchsorted(run, anchor) :][:RATE_READINGS]
-                if self._intake.declared_hz[slot] > 0:
-                    rates[lane] = self._intake.declared_hz[slot]
-                elif len(from_anchor) == RATE_READINGS:
-                    rates[lane] = 1e9 / float(np.median(np.diff(from_anchor)))
-                elif closed[lane]:
-                    useless[lane] = True
-                else:
-                    return False
-        if useless.any():
+            rates = self._rates(turn, row, needed, anchor)
+            if rates is None:
+                return False
+            useless = rates == 0
+        if rates is None or useless.any():
             start[useless] = run_end[useless]
             return True
+        self.feed_hz[slot, :needed], self.feed_hz[slot, needed:] = rates, 0
         self.anchor_ns[slot] = anchor
         self.next_index[slot] = 0
-        self.feed_hz[slot] = rates
         most = min(MAX_FACTOR, max(1, MAX_FINE_HZ // self._spec.rate_hz))
         self.factor[slot] = min(max(1, int(np.ceil(rates.max() / self._spec.rate_hz - 0.2))), most)
+        self.joins[slot] = 0 if needed == width else self.index_from(slot, joins_at_ns)
         return False
 
-    def _horizon(
-        self, times: Int64, start: Int64, run_end: Int64, *, closed: NDArray[np.bool_], anchor: Int64, factor: Int64
-    ) -> Int64:
+    def _rates(self, turn: Turn, row: int, needed: int, anchor: int) -> Float64 | None:
+        """Rates of the needed sensors' feeds, 0 where a run is over too soon; None while one is not known yet."""
+        slot, width = int(turn.rows[row]), len(self._sensors)
+        rates = np.zeros(needed)
+        for sensor in range(needed):
+            lane = row * width + sensor
+            run = turn.lanes.times[turn.start[lane] : turn.run_end[lane]]
+            rates[sensor] = self.rate_hz(slot, run[np.searchsorted(run, anchor) :])
+            is_over = turn.closed[lane]
+            if sensor and self._presence is not None:
+                is_over |= self._presence.is_given_up(turn.rows[row : row + 1], turn.patience_ns)[0]
+            if not (rates[sensor] or is_over):
+                return None
+        return rates
+
+    def _horizon(self, turn: Turn, first: Int64) -> Int64:
         """Last grid index that each lane can supply, (rows, sensors) int64; -1 for none.
 
         A point between two readings needs the reading after them, unless the run ends there; a point on a reading
         needs nothing more.
         """
+        rows, shape = turn.rows, (len(turn.rows), len(self._sensors))
+        start, run_end = turn.start.reshape(shape), turn.run_end.reshape(shape)
+        anchor, factor = self.anchor_ns[rows][:, None], np.maximum(self.factor[rows], 1)[:, None]
         # Both in one array, offset[0] and offset[1], for half as many calls.
-        offset = times[np.maximum(run_end - _LAST_TWO, 0)] - anchor
+        offset = turn.lanes.times[np.maximum(run_end - _LAST_TWO, 0)] - anchor
         length = run_end - start
         offset[1][length < 2] = -1
-        at = _floor_index(offset, factor, self._spec.period_ns)
+        at = floor_index(offset, factor, self._spec.period_ns)
         on_grid = at[0] * self._spec.period_ns // factor == offset[0]
-        horizon: Int64 = np.where(closed | (on_grid & (at[0] == at[1] + 1)), at[0], at[1])
+        horizon: Int64 = np.where(turn.over.reshape(shape) | (on_grid & (at[0] == at[1] + 1)), at[0], at[1])
         horizon[length == 0] = -1
+        if turn.used is not None:
+            # Without the second sensor the first one goes to where it joins.
+            horizon[:, 1] = np.where(turn.used, horizon[:, 1], np.maximum(self.joins[rows], first) - 1)
         return horizon
 
-    def _interpolate(
-        self, rows: Int64, lanes: Lanes, run_end: Int64, emitting: Int64, counts: Int64
-    ) -> tuple[Float64, Int64]:
-        """Samples (m, 3 * sensors) of the rows that emit any, and the holes that they bridge (m,)."""
+    @staticmethod
+    def _ending(turn: Turn, is_last: NDArray[np.bool_], of: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(rows, sensors) bool: of the lanes that reach least far those by whose gap a segment ends, of some rows."""
+        if not turn.closed.any():
+            return np.zeros(is_last.shape, np.bool_)
+        ending: NDArray[np.bool_] = turn.closed.reshape(is_last.shape) & is_last & of[:, None]
+        # An optional sensor's gap counts where the other has one, too.
+        return ending if turn.used is None else ending & ending[:, :1]
+
+    def _move_on(self, turn: Turn, is_open: NDArray[np.bool_]) -> None:
+        """Let go of the readings that no sample to come needs."""
+        moves = np.repeat(is_open, len(self._sensors))
+        if turn.used is not None:
+            # Of a sensor that is to join the first readings are kept, for they tell its rate.
+            moves[1::2] &= turn.used
+        turn.start = np.where(moves, self._first_needed(turn), turn.start)
+
+    @staticmethod
+    def _end_runs(turn: Turn, ending: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], Int64]:
+        """Move on past the gaps that end segments; whether a row's segment ended, and its longest gap."""
+        ended = np.asarray(ending.any(axis=1))
+        gap_ns = np.zeros(len(ended), np.int64)
+        for row, sensor in np.argwhere(ending).tolist() if ended.any() else ():
+            lane = row * ending.shape[1] + sensor
+            end = turn.run_end[lane]
+            turn.start[lane] = end
+            gap_ns[row] = max(int(gap_ns[row]), int(turn.lanes.times[end] - turn.lanes.times[end - 1]))
+        turn.again |= ended
+        return ended, gap_ns
+
+    def _interpolate(self, turn: Turn, emitting: Int64, counts: Int64) -> tuple[Float64, Int64]:
+        """Samples (m, 3 * sensors) of the rows that emit any, and the holes that they bridge (m,).
+
+        Where the second sensor isn't used its values are 0.
+        """
+        rows, lanes, run_end = turn.rows, turn.lanes, turn.run_end
         width = len(self._sensors)
         if not len(emitting):
             return np.empty((0, 3 * width)), np.empty(0, np.int64)
@@ -292,10 +322,15 @@ class Aligner(Slots):
         grid_ns = _spread(self.anchor_ns[slots], n) + offset
         # All sensors in one go, sensor after sensor: calls cost more than numbers.
         lane, feed_period_ns = emitting * width, 1e9 / self.feed_hz[slots, 0]
+        both: slice | NDArray[np.bool_] = slice(None)
         if width > 1:
-            lane = np.concatenate([lane, lane + 1])
-            feed_period_ns = np.concatenate([feed_period_ns, 1e9 / self.feed_hz[slots, 1]])
-            n, grid_ns = np.concatenate([n, n]), np.concatenate([grid_ns, grid_ns])
+            second, second_n = emitting, n
+            if turn.used is not None and not turn.used[emitting].all():
+                used = turn.used[emitting]
+                both, second, second_n = np.repeat(used, n), emitting[used], n[used]
+            lane = np.concatenate([lane, second * width + 1])
+            feed_period_ns = np.concatenate([feed_period_ns, 1e9 / self.feed_hz[rows[second], 1]])
+            n, grid_ns = np.concatenate([n, second_n]), np.concatenate([grid_ns, grid_ns[both]])
         values, interval_ns = interpolate(
             lanes.times,
             lanes.values,
@@ -306,26 +341,32 @@ class Aligner(Slots):
             min_step_ns=_spread(feed_period_ns / 4, n),
         )
         hole_ns: Int64 = np.where(interval_ns > _spread(HOLE_PERIODS * feed_period_ns, n), interval_ns, 0)
-        if width > 1:
-            values = np.concatenate([values[:total], values[total:]], axis=1)
-            hole_ns = np.maximum(hole_ns[:total], hole_ns[total:])
-        return values, hole_ns
+        if width == 1:
+            return values, hole_ns
+        if isinstance(both, slice):
+            return np.concatenate([values[:total], values[total:]], axis=1), np.maximum(
+                hole_ns[:total], hole_ns[total:]
+            )
+        samples, own_hole_ns = np.zeros((total, 3 * width)), hole_ns[:total]
+        samples[:, :3], samples[both, 3:] = values[:total], values[total:]
+        own_hole_ns[both] = np.maximum(own_hole_ns[both], hole_ns[total:])
+        return samples, own_hole_ns
 
-    def _first_needed(self, rows: Int64, lanes: Lanes, run_end: Int64, start: Int64) -> Int64:
+    def _first_needed(self, turn: Turn) -> Int64:
         """The reading before the one at or before the next grid point, per lane."""
-        width = len(self._sensors)
-        factor = np.maximum(self.factor[rows], 1)
-        next_ns = self.anchor_ns[rows] + self.next_index[rows] * self._spec.period_ns // factor
-        at = lanes.last_at_or_before(np.arange(len(start)), np.repeat(next_ns, width))
-        needed: Int64 = np.minimum(np.maximum(np.minimum(at, run_end - 1) - 1, start), lanes.end)
+        next_ns = np.repeat(self.time_ns(turn.rows, self.next_index[turn.rows]), len(self._sensors))
+        at = turn.lanes.last_at_or_before(np.arange(len(turn.start)), next_ns)
+        needed: Int64 = np.minimum(np.maximum(np.minimum(at, turn.run_end - 1) - 1, turn.start), turn.lanes.end)
         return needed
 
-    def _drop_stalled(self, rows: Int64, lanes: Lanes, start: Int64, of: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _drop_stalled(self, turn: Turn, of: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Drop what has waited too long for the other sensor; True for rows of `of` where one is that far behind."""
-        width = len(self._sensors)
+        rows, lanes, start, width = turn.rows, turn.lanes, turn.start, len(self._sensors)
         newest = self._intake.timelines.newest_ns[rows]
         stalled = np.zeros(len(rows), np.bool_)
-        for i in np.flatnonzero(of & (newest.max(axis=1) - newest.min(axis=1) > SENSOR_SKEW_NS)).tolist():
+        # An optional sensor that is behind is given up, which ends nothing.
+        ahead_ns = newest[:, 1] - newest[:, 0] if self._is_optional else newest.max(axis=1) - newest.min(axis=1)
+        for i in np.flatnonzero(of & (ahead_ns > SENSOR_SKEW_NS)).tolist():
             ahead = i * width + int(newest[i].argmax())
             kept = lanes.times[start[ahead] : lanes.end[ahead]]
             stalled[i] = self._intake.waited_ns(int(rows[i]), kept) > SENSOR_SKEW_NS
@@ -342,8 +383,3 @@ class Aligner(Slots):
 def _spread(each: NDArray[_T], n: Int64) -> NDArray[_T]:
     """Each row's value for each of its n samples; one row's stays as it is, to be broadcast where it meets them."""
     return each if len(each) == 1 else np.repeat(each, n)
-
-
-def _floor_index(offset_ns: Int64, factor: Int64, period_ns: int) -> Int64:
-    """Largest i with i * period_ns // factor <= offset_ns, in integers."""
-    return ((offset_ns + 1) * factor - 1) // period_ns

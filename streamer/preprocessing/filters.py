@@ -7,6 +7,9 @@
 One call of a filter costs as much for one sample as for fifty (its overhead, not the arithmetic), so slots with
 equal counts of samples are filtered together. For the same reason the loop behind SciPy's `sosfilt` is called without
 what surrounds it: checking and arranging the arguments takes ten times as long as filtering a second of one watch.
+
+Samples without the optional gyroscope pass the accelerometer's filters only, and its channels are 0, exactly. Its
+filters begin anew with each first sample of it; the median gives its last one away, which has no next one.
 """
 
 from __future__ import annotations
@@ -39,6 +42,34 @@ ANTI_ALIAS_ORDER: Final = 6
 ANTI_ALIAS_CUTOFF: Final = 0.4
 
 
+#: Ways of an optional gyroscope through the filters: beside the accelerometer; not there; its first samples; and, while
+#: the first of them is still in the median, behind the accelerometer's.
+_TOGETHER, _ALONE, _JOINING, _BEHIND = range(4)
+#: Axes of a sample.
+_ALL: Final = slice(None)
+_ACC: Final = slice(0, 3)
+_GYRO: Final = slice(3, 6)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Feed:
+    """What samples that are filtered together have in common.
+
+    Attributes:
+        slots: (m,) int64.
+        factor: fine grid points per grid point.
+        phase: fine index of the first sample within its grid point.
+        opened: whether these are a segment's first samples.
+        fresh: whether the segment's first sample has not left the median.
+    """
+
+    slots: Int64
+    factor: int
+    phase: int
+    opened: bool
+    fresh: bool
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FilteredSamples:
     """Model channels for slots that have equal counts.
@@ -48,24 +79,38 @@ class FilteredSamples:
         opened: (m,) bool, True where these are a segment's first samples.
         channels: (m, n, channels) float64, in the spec's order and unit.
         hole_ns: (m, n) int64.
+        partial: how many of the n samples, the first ones, lack the optional sensor.
     """
 
     slots: Int64
     opened: NDArray[np.bool_]
     channels: Float64
     hole_ns: Int64
+    partial: int
 
 
 class FilterBank(Slots):
     """Gravity separation and noise filters for many watches.
 
-    State: per slot the low-pass sections and the median's last two samples. A segment's first samples reset it.
+    State: per slot the low-pass sections and the median's last two samples. A segment's first samples reset it, and the
+    first ones of an optional gyroscope reset what is of the gyroscope.
     """
 
-    ARRAYS = ("noise", "gravity", "drift", "anti_alias", "recent", "recent_hole_ns", "fresh")
+    ARRAYS = (
+        "noise",
+        "gravity",
+        "drift",
+        "anti_alias",
+        "recent",
+        "recent_hole_ns",
+        "fresh",
+        "gyro_is_in",
+        "gyro_fresh",
+    )
 
     def __init__(self, spec: PreprocessingSpec, *, capacity: int) -> None:
         self._spec = spec
+        self._is_optional = bool(spec.optional_sensors)
         self._axes = 3 * len(spec.sensors)
         self._scale = np.ones(self._axes)
         if spec.acc_unit == "g":
@@ -82,21 +127,29 @@ class FilterBank(Slots):
         self.recent_hole_ns = np.zeros(capacity, np.int64)
         #: True until a segment's first sample has left the median.
         self.fresh = np.ones(capacity, np.bool_)
+        #: Of an optional gyroscope: whether the latest sample was made of it, and whether its first one is still in
+        #: the median.
+        self.gyro_is_in = np.zeros(capacity, np.bool_)
+        self.gyro_fresh = np.ones(capacity, np.bool_)
 
     def reset(self, slot: int) -> None:
         """Forget a slot's state; its next segment starts anew in any case."""
         for name in self.ARRAYS:
             getattr(self, name)[slot] = 0
-        self.fresh[slot] = True
+        self.fresh[slot] = self.gyro_fresh[slot] = True
 
     def push(self, chunk: GridChunk) -> Iterator[FilteredSamples]:
         """Filter a chunk; slots come back in groups of equal counts."""
         if chunk.opened.any():
             self.fresh[chunk.slots[chunk.opened]] = True
+            self.gyro_fresh[chunk.slots[chunk.opened]] = True
         fresh = self.fresh[chunk.slots]
         phase = chunk.first % chunk.factor
         # What must be equal for slots to be filtered together, as one number.
         kind = (((chunk.counts * MAX_FACTOR + phase) * MAX_FACTOR + chunk.factor - 1) * 2 + chunk.opened) * 2 + fresh
+        way = self._way(chunk, fresh) if self._is_optional else None
+        if way is not None:
+            kind = kind * 4 + way
         for group in _groups(kind):
             one = int(group[0])
             shape = (len(group), int(chunk.counts[one]))
@@ -107,53 +160,121 @@ class FilterBank(Slots):
                 index = (start[:, None] + np.arange(shape[1])).ravel()
                 samples, hole_ns = chunk.samples[index], chunk.hole_ns[index]
             x = samples.reshape(*shape, self._axes).transpose(0, 2, 1) * self._scale[:, None]
-            slots, hole_ns, opened = chunk.slots[group], hole_ns.reshape(shape), bool(chunk.opened[one])
-            if chunk.factor[one] > 1:
-                x, hole_ns = self._decimate(slots, x, hole_ns, int(chunk.factor[one]), int(phase[one]), opened=opened)
-            if self._spec.median_len == 3:
-                x, hole_ns = self._median(slots, x, hole_ns, opened=opened)
-            if x.shape[2]:
-                self.fresh[slots] = False
-                channels = self._channels(slots, x, fresh=bool(fresh[one]))
-                yield FilteredSamples(slots, fresh[group], channels, hole_ns)
+            feed = _Feed(
+                chunk.slots[group],
+                factor=int(chunk.factor[one]),
+                phase=int(phase[one]),
+                opened=bool(chunk.opened[one]),
+                fresh=bool(fresh[one]),
+            )
+            hole_ns = self._hole_ns(feed, hole_ns.reshape(shape))
+            if way is None or way[one] == _TOGETHER:
+                x, partial = self._thinned(feed, x, _ALL, opened=feed.opened), 0
+                parts = self._parts(feed, x) if x.shape[2] else []
+                if way is not None:
+                    self.gyro_fresh[feed.slots] = feed.fresh and not parts
+            else:
+                parts, partial = self._parts_apart(feed, x, int(way[one]))
+            if parts:
+                self.fresh[feed.slots] = False
+                channels = np.concatenate(parts, axis=1)[:, self._order].transpose(0, 2, 1)
+                yield FilteredSamples(feed.slots, fresh[group], channels, hole_ns, partial)
 
-    def _decimate(
-        self, slots: Int64, x: Float64, hole_ns: Int64, factor: int, phase: int, *, opened: bool
-    ) -> tuple[Float64, Int64]:
-        """Anti-alias on the fine grid, then every factor-th sample; phase is the first sample's fine index."""
+    def _way(self, chunk: GridChunk, fresh: NDArray[np.bool_]) -> Int64:
+        """(m,) int64, how each slot's samples pass the filters, of the ways below; notes which have a gyroscope."""
+        was_in = self.gyro_is_in[chunk.slots] & ~chunk.opened
+        self.gyro_is_in[chunk.slots] = ~chunk.partial
+        gyro_fresh = self.gyro_fresh[chunk.slots]
+        joined = np.where(was_in, np.where(gyro_fresh == fresh, _TOGETHER, _BEHIND), _JOINING)
+        way: Int64 = np.where(chunk.partial, _ALONE, np.where(chunk.opened, _TOGETHER, joined))
+        return way
+
+    def _thinned(self, feed: _Feed, x: Float64, axes: slice, *, opened: bool) -> Float64:
+        """What comes out of anti-aliasing and the median, on the grid."""
+        if feed.factor > 1:
+            x = self._decimate(feed, x, axes, opened=opened)
+        return self._median(feed.slots, x, axes, opened=opened) if self._spec.median_len == 3 else x
+
+    def _decimate(self, feed: _Feed, x: Float64, axes: slice, *, opened: bool) -> Float64:
+        """Anti-alias on the fine grid, then every factor-th sample."""
         anti_alias = LowPass(order=ANTI_ALIAS_ORDER, cutoff_hz=ANTI_ALIAS_CUTOFF * self._spec.rate_hz)
+        rate_hz, state = self._spec.rate_hz * feed.factor, self.anti_alias[:, axes]
         # Always primed: the fine grid exists only here, no published chain says otherwise.
-        x = _low_pass(anti_alias, self._spec.rate_hz * factor, x, self.anti_alias, slots, fresh=opened, primed=True)
-        return x[:, :, -phase % factor :: factor], hole_ns[:, -phase % factor :: factor]
+        x = _low_pass(anti_alias, rate_hz, x, state, feed.slots, fresh=opened, primed=True)
+        return x[:, :, -feed.phase % feed.factor :: feed.factor]
 
-    def _median(self, slots: Int64, x: Float64, hole_ns: Int64, *, opened: bool) -> tuple[Float64, Int64]:
+    def _median(self, slots: Int64, x: Float64, axes: slice, *, opened: bool) -> Float64:
         """Centred median of three: each sample comes out when the next one is known."""
+        recent = self.recent[:, axes]
         if opened:
             edge = x[:, :, :1] if self._spec.initial_state == "primed" else np.zeros_like(x[:, :, :1])
-            known, known_hole_ns = np.concatenate([edge, x], axis=2), hole_ns
+            known = np.concatenate([edge, x], axis=2)
         else:
-            known = np.concatenate([self.recent[slots], x], axis=2)
-            known_hole_ns = np.concatenate([self.recent_hole_ns[slots][:, None], hole_ns], axis=1)
+            known = np.concatenate([recent[slots], x], axis=2)
         if x.shape[2]:
-            self.recent[slots] = known[:, :, -2:]
-            self.recent_hole_ns[slots] = known_hole_ns[:, -1]
+            recent[slots] = known[:, :, -2:]
         a, b, c = known[:, :, :-2], known[:, :, 1:-1], known[:, :, 2:]
-        return np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c)), known_hole_ns[:, :-1]
+        median: Float64 = np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c))
+        return median
 
-    def _channels(self, slots: Int64, x: Float64, *, fresh: bool) -> Float64:
-        spec, rate_hz, primed = self._spec, self._spec.rate_hz, self._spec.initial_state == "primed"
-        if spec.noise is not None:
-            x = _low_pass(spec.noise, rate_hz, x, self.noise, slots, fresh=fresh, primed=primed)
-        total = x[:, :3]
-        gravity = _low_pass(spec.gravity, rate_hz, total, self.gravity, slots, fresh=fresh, primed=primed)
-        parts = [total - gravity, gravity, total]
-        if spec.uses_gyro:
-            gyro = x[:, 3:]
-            if spec.gyro_drift is not None:
-                # Never primed: a turn that happens to be under way says nothing about the sensor's drift.
-                gyro = gyro - _low_pass(spec.gyro_drift, rate_hz, gyro, self.drift, slots, fresh=fresh, primed=False)
-            parts.append(gyro)
-        return np.concatenate(parts, axis=1)[:, self._order].transpose(0, 2, 1)
+    def _hole_ns(self, feed: _Feed, hole_ns: Int64) -> Int64:
+        """The holes of the samples that come out of anti-aliasing and the median."""
+        if feed.factor > 1:
+            hole_ns = hole_ns[:, -feed.phase % feed.factor :: feed.factor]
+        if self._spec.median_len == 1:
+            return hole_ns
+        known = hole_ns
+        if not feed.opened:
+            known = np.concatenate([self.recent_hole_ns[feed.slots][:, None], hole_ns], axis=1)
+        if hole_ns.shape[1]:
+            self.recent_hole_ns[feed.slots] = known[:, -1]
+        left: Int64 = known[:, :-1]
+        return left
+
+    def _parts(self, feed: _Feed, x: Float64) -> list[Float64]:
+        """CHANNELS, in threes, of samples with all sensors."""
+        x = self._less_noise(feed, x, _ALL, fresh=feed.fresh)
+        parts = self._acc_parts(feed, x[:, :3])
+        if self._spec.uses_gyro:
+            parts.append(self._less_drift(feed, x[:, 3:], fresh=feed.fresh))
+        return parts
+
+    def _parts_apart(self, feed: _Feed, x: Float64, way: int) -> tuple[list[Float64], int]:
+        """CHANNELS, in threes, of samples that lack the gyroscope, or whose gyroscope begins anew; how many lack it."""
+        acc = self._thinned(feed, x[:, :3], _ACC, opened=feed.opened)
+        gyro, n = np.zeros(acc.shape), 0
+        self.gyro_fresh[feed.slots] = True
+        if way != _ALONE:
+            begun = self._thinned(feed, x[:, 3:], _GYRO, opened=way == _JOINING)
+            n = begun.shape[2]
+            if n:
+                begun = self._less_noise(feed, begun, _GYRO, fresh=True)
+                gyro[:, :, -n:] = self._less_drift(feed, begun, fresh=True)
+                self.gyro_fresh[feed.slots] = False
+        if not acc.shape[2]:
+            return [], 0
+        acc = self._less_noise(feed, acc, _ACC, fresh=feed.fresh)
+        return [*self._acc_parts(feed, acc), gyro], acc.shape[2] - n
+
+    def _less_noise(self, feed: _Feed, x: Float64, axes: slice, *, fresh: bool) -> Float64:
+        spec, primed = self._spec, self._spec.initial_state == "primed"
+        if spec.noise is None:
+            return x
+        return _low_pass(spec.noise, spec.rate_hz, x, self.noise[:, axes], feed.slots, fresh=fresh, primed=primed)
+
+    def _acc_parts(self, feed: _Feed, total: Float64) -> list[Float64]:
+        spec, primed = self._spec, self._spec.initial_state == "primed"
+        gravity = _low_pass(
+            spec.gravity, spec.rate_hz, total, self.gravity, feed.slots, fresh=feed.fresh, primed=primed
+        )
+        return [total - gravity, gravity, total]
+
+    def _less_drift(self, feed: _Feed, gyro: Float64, *, fresh: bool) -> Float64:
+        spec = self._spec
+        if spec.gyro_drift is None:
+            return gyro
+        # Never primed: a turn that happens to be under way says nothing about the sensor's drift.
+        return gyro - _low_pass(spec.gyro_drift, spec.rate_hz, gyro, self.drift, feed.slots, fresh=fresh, primed=False)
 
 
 def _low_pass(

@@ -6,6 +6,9 @@ newest time minus the allowed lateness, passes it; what comes later than that is
     lateness = 2      arrival   1  2  4  3  6  5  3
                       released     -  1  2  3  4  4      (watermark 4: up to 4, and the last 3 is too late)
 
+An optional sensor is not waited for longer than SENSOR_SKEW_NS: so far behind the accelerometer's watermark its
+readings are released, too.
+
 Readings that go on in order, nearly all there are, are taken together; the others one by one (see `timelines`).
 """
 
@@ -50,15 +53,17 @@ class Intake(Slots):
     """The readings that later samples still need, in order, for many watches.
 
     State: per lane the readings that are needed, and those of which nobody knows yet whether the clock was set; per
-    slot the rate its sender declares, and since when and until when it has sent nothing but readings of a sensor that
-    the windows are not made of. Times are in `timelines`, a stage of its own.
+    slot the rate its sender declares, since when and until when it has sent nothing but readings of a sensor that
+    the windows are not made of, and up to which time samples were made without an optional one. Times are in
+    `timelines`, a stage of its own.
     """
 
-    ARRAYS = ("declared_hz", "useless_ns")
+    ARRAYS = ("declared_hz", "useless_ns", "passed_ns")
 
     def __init__(self, spec: PreprocessingSpec, *, capacity: int, lateness_ns: int) -> None:
         self._spec = spec
         self._sensors = spec.sensors
+        self._is_optional = bool(spec.optional_sensors)
         self._lateness_ns = lateness_ns
         self._counts = IntakeCounts()
         lanes = capacity * len(self._sensors)
@@ -72,6 +77,8 @@ class Intake(Slots):
         )
         self.declared_hz = np.zeros(capacity, np.float64)
         self.useless_ns = np.full((capacity, 2), NEVER, np.int64)
+        #: NEVER while the optional sensor is used or waited for.
+        self.passed_ns = np.full(capacity, NEVER, np.int64)
         self._needed = Readings(lanes)
         self._held = Readings(lanes)
         #: Slots with readings astray; their next ones are looked at one by one.
@@ -112,7 +119,7 @@ class Intake(Slots):
     def reset(self, slot: int) -> None:
         """Forget a slot's readings."""
         self.declared_hz[slot] = 0
-        self.useless_ns[slot] = NEVER
+        self.useless_ns[slot] = self.passed_ns[slot] = NEVER
         for lane in self._lanes_of(slot):
             self._needed.clear(lane)
             self._held.clear(lane)
@@ -138,6 +145,10 @@ class Intake(Slots):
             if batch.rate_hz is not None:
                 self.declared_hz[slot] = batch.rate_hz
             self._note_useless(slot, batch)
+            if self._is_optional and self.passed_ns[slot] != NEVER and batch.gyro is not None:
+                # Not those that are late to their own sensor: they are counted there.
+                in_time = batch.t_ns > self.timelines.watermark_ns[slot, 1]
+                self._counts.late += int(np.count_nonzero(in_time & (batch.t_ns <= self.passed_ns[slot])))
             lane = slot * width
             for readings in (batch.acc, batch.gyro)[:width]:
                 needed = self._needed.times[lane]
@@ -185,8 +196,12 @@ class Intake(Slots):
         sensors, step_ns = self.timelines.go_back(slot, at_ns)
         for sensor in sensors:
             self._needed.clear(slot * len(self._sensors) + sensor)
-        self.useless_ns[slot] = NEVER
+        self.useless_ns[slot] = self.passed_ns[slot] = NEVER
         return step_ns
+
+    def is_astray(self, slot: int, sensor: int) -> bool:
+        """Whether a sensor has readings of which nobody knows yet whether its clock was set."""
+        return len(self._held.times[slot * len(self._sensors) + sensor]) > 0
 
     def flush(self, slots: Sequence[int]) -> Lanes:
         """Lanes of slots that have gone quiet or ended: what lateness still held back is released."""
@@ -210,14 +225,17 @@ class Intake(Slots):
             self._needed.put(number, lanes.times[first:end], lanes.values[first:end])
 
     def missing_sensor(self, slots: Sequence[int]) -> list[tuple[int, int]]:
-        """The slots in which a sensor has been wanting for longer than SENSOR_SKEW_NS, each with the time since when
-        the other readings have come without a pause.
+        """The slots in which a required sensor has been wanting for longer than SENSOR_SKEW_NS, each with the time
+        since when the other readings have come without a pause.
         """
         if len(self._sensors) == 1 and self._useless.isdisjoint(slots):
             return []
         rows = np.asarray(slots, np.int64)
         newest = self.timelines.newest_ns[rows]
-        behind = newest.max(axis=1) - newest.min(axis=1) > SENSOR_SKEW_NS
+        if self._is_optional:
+            behind = newest[:, 1] - newest[:, 0] > SENSOR_SKEW_NS
+        else:
+            behind = newest.max(axis=1) - newest.min(axis=1) > SENSOR_SKEW_NS
         useless = self.useless_ns[rows, 1] - self.useless_ns[rows, 0] > SENSOR_SKEW_NS
         missing = []
         for i in np.flatnonzero(behind | useless).tolist():
@@ -328,6 +346,9 @@ class Intake(Slots):
             last = lanes.times[np.maximum(lanes.end - 1, 0)]
             newest = np.maximum(newest, np.where(lanes.end > lanes.start, last, NEVER).reshape(shape))
         watermark = np.maximum(lines.watermark_ns.take(rows, axis=0), newest - lateness_ns)
+        if self._is_optional:
+            waited_ns = np.minimum(newest[:, 1], watermark[:, 0] - SENSOR_SKEW_NS)
+            watermark[:, 1] = np.maximum(watermark[:, 1], waited_ns)
         lines.newest_ns[rows] = newest
         lines.watermark_ns[rows] = watermark
         for lane in np.flatnonzero(newest >= lines.next_mark_ns.take(rows, axis=0)).tolist():

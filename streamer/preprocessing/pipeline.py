@@ -31,8 +31,9 @@ class Windows:
         slots: (m,) int64, whose they are.
         samples: (m, window_len, channels) float32.
         start_ns: (m,) int64, ns since the UTC epoch; a window covers [start_ns, start_ns + spec.window_ns).
-        completeness: (m,) float64, share of the window's time free of holes.
+        completeness: (m,) float64, share of the window's time free of holes in the readings that it is made of.
         gap_ns: (m,) int64, longest hole inside, 0 for none.
+        partial: (m,) float64, share of samples that lack the optional sensor, whose channels are 0 there.
     """
 
     slots: Int64
@@ -40,6 +41,7 @@ class Windows:
     start_ns: Int64
     completeness: NDArray[np.float64]
     gap_ns: Int64
+    partial: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -47,7 +49,12 @@ class Windows:
     def __getitem__(self, rows: Int64 | NDArray[np.bool_]) -> Windows:
         """The windows of some rows."""
         return Windows(
-            self.slots[rows], self.samples[rows], self.start_ns[rows], self.completeness[rows], self.gap_ns[rows]
+            self.slots[rows],
+            self.samples[rows],
+            self.start_ns[rows],
+            self.completeness[rows],
+            self.gap_ns[rows],
+            self.partial[rows],
         )
 
 
@@ -126,7 +133,7 @@ class Preprocessor:
 
     def flush(self, slots: Sequence[int]) -> Iterator[Step]:
         """Work off what lateness still held back."""
-        return self._steps(self.aligner.advance(slots, self.intake.flush(slots)))
+        return self._steps(self.aligner.advance(slots, self.intake.flush(slots), is_flush=True))
 
     def _steps(self, chunks: Iterable[GridChunk]) -> Iterator[Step]:
         for chunk in chunks:
@@ -144,6 +151,7 @@ class Preprocessor:
                     self.aligner.anchor_ns[w.slots] + (w.end - self.spec.window_len) * self.spec.period_ns,
                     w.completeness,
                     w.gap_ns,
+                    w.partial,
                 )
                 for w in due
             ]
@@ -157,13 +165,14 @@ def join_windows(parts: Sequence[Windows], spec: PreprocessingSpec) -> Windows:
     if not parts:
         none = np.empty(0, np.int64)
         samples = np.empty((0, spec.window_len, len(spec.channels)), np.float32)
-        return Windows(none, samples, none, np.empty(0), none)
+        return Windows(none, samples, none, np.empty(0), none, np.empty(0))
     return Windows(
         np.concatenate([p.slots for p in parts]),
         np.concatenate([p.samples for p in parts]),
         np.concatenate([p.start_ns for p in parts]),
         np.concatenate([p.completeness for p in parts]),
         np.concatenate([p.gap_ns for p in parts]),
+        np.concatenate([p.partial for p in parts]),
     )
 
 
@@ -183,7 +192,8 @@ def pieces(streams: Sequence[ImuBatch]) -> Iterator[ImuBatch]:
         bucket = stream.t_ns // _PIECE_NS
         bounds = [0, *(np.flatnonzero(np.diff(bucket)) + 1).tolist(), len(stream)]
         cut += [(int(bucket[a]), stream[a:b]) for a, b in pairwise(bounds) if b > a]
-    yield from (piece for _, piece in sorted(cut, key=lambda entry: entry[0]))
+    # The accelerometer last: nobody waits for what is there.
+    yield from (piece for _, piece in sorted(cut, key=lambda entry: (entry[0], entry[1].acc is not None)))
 
 
 def windows_of(streams: Sequence[ImuBatch], spec: PreprocessingSpec) -> Windows:

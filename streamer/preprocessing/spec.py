@@ -54,6 +54,8 @@ class PreprocessingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         initial_state: "zero": filters start at rest, as the published data sets did; "primed": as if the first
             sample had always been there (gyro_drift excepted: the expected angular rate is zero).
         channels: the columns of a window, in order.
+        optional_sensors: sensors that a window may lack; their channels are 0 then, exactly. Never "acc": gravity is
+            made of it.
     """
 
     rate_hz: int
@@ -67,6 +69,7 @@ class PreprocessingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     gyro_drift: LowPass | None
     initial_state: Literal["zero", "primed"]
     channels: tuple[Channel, ...]
+    optional_sensors: tuple[Sensor, ...] = ()
 
     def __post_init__(self) -> None:
         if not (0 < self.rate_hz <= 1000 and 1_000_000_000 % self.rate_hz == 0):
@@ -79,6 +82,11 @@ class PreprocessingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             raise ConfigError(f"preprocessing.max_gap_ns is {self.max_gap_ns}; expected one grid period to 60 s")
         if not self.channels or len(set(self.channels)) != len(self.channels):
             raise ConfigError(f"preprocessing.channels is {self.channels}; expected distinct channel names")
+        if self.optional_sensors and not (self.optional_sensors == ("gyro",) and self.uses_gyro):
+            raise ConfigError(
+                f"preprocessing.optional_sensors is {self.optional_sensors}; "
+                f"expected none, or ('gyro',) where channels are made of it"
+            )
         for name in ("noise", "gravity", "gyro_drift"):
             low_pass: LowPass | None = getattr(self, name)
             if low_pass is None:
@@ -101,8 +109,22 @@ class PreprocessingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     @property
     def sensors(self) -> tuple[Sensor, ...]:
-        """The sensors that the windows are made of."""
+        """The sensors that the windows are made of, optional ones included."""
         return ("acc", "gyro") if self.uses_gyro else ("acc",)
+
+    @property
+    def required_sensors(self) -> tuple[Sensor, ...]:
+        """Those without which there is no window."""
+        return tuple(sensor for sensor in self.sensors if sensor not in self.optional_sensors)
+
+    @property
+    def sensors_in_words(self) -> str:
+        """The sensors for people: "acc", "acc and gyro", or "acc, and gyro where there is one"."""
+        if self.optional_sensors:
+            return (
+                f"{' and '.join(self.required_sensors)}, and {' and '.join(self.optional_sensors)} where there is one"
+            )
+        return " and ".join(self.sensors)
 
     @property
     def uses_gyro(self) -> bool:

@@ -7,6 +7,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from streamer.preprocessing.spec import Sensor
+
 SCHEMA: Final = 1
 
 EventType = Literal["start", "end", "state", "window"]
@@ -40,12 +42,14 @@ class ActivityEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         onset_ns: start of the first window of the bout, ns since the UTC epoch.
         decided_ns: end of the window that decided it.
         window_start_ns, window_end_ns: that window, half open.
-        completeness: share of the window's time free of holes, at the feed's own rate.
+        completeness: share of the window's time free of holes, at the feed's own rate. A sensor that the model can do
+            without makes no hole.
         gap_ns: for windows the longest hole inside or just before; else since the last change of activity; 0 for none.
             Of a clock that was set back, how far.
         reason: for ends and for unknown.
         model, model_digest: the bundle.
         probabilities: for windows: probability by label, before smoothing.
+        without: sensors that the model can do without and the window lacks, in part at least; absent for none.
     """
 
     schema: int
@@ -66,6 +70,7 @@ class ActivityEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     model_digest: str
     reason: Reason | None = None
     probabilities: dict[str, float] | None = None
+    without: tuple[Sensor, ...] = ()
 
 
 _encoder = msgspec.json.Encoder()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from streamer.errors import RejectReason
 from streamer.imu import ImuBatch
 from streamer.wire import topics
 from streamer.wire.payload import encode_json
-from tests.bundles import START_NS, make_bundle
+from tests.bundles import POSTURE_SPEC, START_NS, make_bundle
 from tests.motion import SECOND, still, times
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "doctor.md"
@@ -107,6 +108,19 @@ def test_turns_that_no_gyroscope_measures_are_degrees(bundle: ModelBundle) -> No
     found = watches.check_units(watches.recognize(ear, SETTINGS, bundle))
     assert found.status == "failed"
     assert "degrees per second" in found.says
+
+
+def test_watch_without_a_gyroscope_is_taken_by_a_model_that_can_do_without(tmp_path: Path) -> None:
+    needs = msgspec.structs.replace(POSTURE_SPEC, channels=(*POSTURE_SPEC.channels, "gyro_x"))
+    optional = msgspec.structs.replace(needs, optional_sensors=("gyro",))
+    ear = heard(ImuBatch("wrist", times(3, 50.0), walking(3), None))
+    for spec, status, says in (
+        (needs, "failed", "wrist sends no gyroscope, and posture needs it"),
+        (optional, "ok", "posture takes them (50 Hz, 1 watch without a gyroscope) and says: wrist"),
+    ):
+        model = make_bundle(tmp_path / status, spec=spec)
+        found = watches.check_model(watches.recognize(ear, SETTINGS, model), model, 3.0)
+        assert (found.status, found.says[: len(says)]) == (status, says)
 
 
 def test_declared_rate_that_is_wrong_is_told(bundle: ModelBundle) -> None:

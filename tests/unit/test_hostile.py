@@ -32,6 +32,9 @@ from streamer.live.survey import MOST_SHOWN
 from streamer.live.traces import MOST_WATCHES, TRACE_NS, WINDOWS
 from streamer.mqtt.connection import LONGEST_TRACEPARENT
 from streamer.number_text import LONGEST_LINE
+from streamer.preprocessing.intake import LEAP_NS
+from streamer.preprocessing.presence import RETURN_NS
+from streamer.preprocessing.timelines import SENSOR_SKEW_NS
 from streamer.recognizer import Recognizer
 from streamer.recordings import jsonl
 from streamer.recordings.rows import LONGEST_NAME
@@ -94,6 +97,8 @@ def test_every_limit_of_the_documentation_is_the_codes() -> None:
         "readings that wait for their unit or sign": MOST_HELD,
         "letters of a `traceparent`": LONGEST_TRACEPARENT,
         "values of a column that comes as a message": MAX_COLUMN,
+        "seconds that a sensor may be behind the other": SENSOR_SKEW_NS / SECOND,
+        "seconds that a sensor the model can do without may be behind": (RETURN_NS - LEAP_NS) / SECOND,
         "viewers at once": MOST_VIEWERS,
         "watches on one page": MOST_SHOWN,
         "bouts kept of a watch": DEPTH,

@@ -356,6 +356,20 @@ def test_a_missing_sensor_is_named(tmp_path: Path) -> None:
     assert watched.why() == [("sensor_missing", "No readings of the gyroscope; the model needs them.")]
 
 
+def test_a_sensor_that_the_model_does_without_is_no_reason_but_a_fact(tmp_path: Path) -> None:
+    channels: PreprocessingSpec = msgspec.structs.replace(
+        POSTURE_SPEC,
+        channels=("total_acc_x", "total_acc_y", "total_acc_z", "gyro_x"),
+        optional_sensors=("gyro",),
+    )
+    watched = Watched(make_bundle(tmp_path / "optional", spec=channels))
+    watched.process(replace(still("sitting", 15), gyro=None))
+    assert watched.why() == []
+    facts = watched.board.detail("wrist", NOW_NS, windows_from=0, with_bouts=False).facts
+    assert ("Gyroscope", "not used", "the latest window lacks it; the model can do without") in facts
+    assert any(what == "Rate" and value == "taken as 20 Hz" for what, value, _ in facts)
+
+
 def test_a_watch_gone_silent_says_for_how_long(bundle: ModelBundle) -> None:
     watched = Watched(bundle, limits=Limits(silence_ns=30 * SECOND))
     watched.process(still("sitting", 3))

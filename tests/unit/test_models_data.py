@@ -6,6 +6,7 @@ import zipfile
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -64,6 +65,18 @@ def test_only_windows_inside_one_labelled_stretch_are_labelled() -> None:
     found = labelled_windows([Sitting("1", recording(8, spans))], SPEC, ("sitting", "walking"))
     assert (found.start_ns / SECOND).tolist() == [0, 1, 3, 4, 5]
     assert found.targets.tolist() == [1, 1, 0, 0, 0]
+
+
+def test_recording_without_a_gyroscope_gives_windows_to_a_model_that_can_do_without() -> None:
+    spans = (ActivitySpan("walking", 0, 8 * SECOND),)
+    needs = msgspec.structs.replace(SPEC, channels=(*SPEC.channels, "gyro_x", "gyro_y", "gyro_z"))
+    without = labelled_windows([Sitting("1", recording(8, spans))], SPEC, ("walking",))
+    assert len(labelled_windows([Sitting("1", recording(8, spans))], needs, ("walking",))) == 0
+    optional = msgspec.structs.replace(needs, optional_sensors=("gyro",))
+    found = labelled_windows([Sitting("1", recording(8, spans))], optional, ("walking",))
+    np.testing.assert_array_equal(found.samples[:, :, :3], without.samples)
+    assert found.samples.shape == (7, 40, 6)
+    assert not found.samples[:, :, 3:].any()
 
 
 def test_stretches_with_other_labels_give_no_windows() -> None:
