@@ -142,7 +142,8 @@ def _teach(
 def crossvalidate(
     recipe: RecipeName,
     folds: Annotated[
-        int | None, typer.Option(min=0, help="folds by group; 0: the official test split; by default the recipe's")
+        int | None,
+        typer.Option(min=0, help="folds by group; 0, the default where there is one: the official test split"),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="repeats, with seeds from 0")] = 1,
     seed: Annotated[
