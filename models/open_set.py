@@ -9,7 +9,7 @@ probability reaches `enter`), and it counts what refusal inside the graph took f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -27,7 +27,7 @@ from streamer.errors import ConfigError
 
 Float32 = NDArray[np.float32]
 #: Scores of windows by a fitted network, larger for what looks less known.
-Scores = Callable[[Network, LabelledWindows, LabelledWindows, Float32], Mapping[str, Float32]]
+Scores = Callable[[Network, LabelledWindows, LabelledWindows, Float32, Sequence[str]], Mapping[str, Float32]]
 
 SERVED: Final = "served"
 _FOLDS: Final = 5
@@ -123,7 +123,11 @@ class OpenSet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def served_scores(
-    network: Network, train: LabelledWindows, held_out: LabelledWindows, samples: Float32
+    network: Network,
+    train: LabelledWindows,
+    held_out: LabelledWindows,
+    samples: Float32,
+    channels: Sequence[str],
 ) -> dict[str, Float32]:
     """1 - the largest probability with refusal inside the graph, and its two parts.
 
@@ -132,14 +136,15 @@ def served_scores(
         train: windows of known activities.
         held_out: likewise, of people that the network did not see; refusal is calibrated on them.
         samples: windows to score.
+        channels: of the windows.
     """
-    refusal = fit_refusal(network, train, held_out)
+    refusal = fit_refusal(network, train, held_out, channels)
     largest = softmax(logits(network, samples)).max(axis=1)
     features = features_of(network, samples)
     return {
-        SERVED: 1.0 - largest * refusal.factors(features),
+        SERVED: 1.0 - largest * refusal.factors(features, samples),
         "softmax": 1.0 - largest,
-        "distance": refusal.distances(features),
+        "distance": refusal.distances(features, samples),
     }
 
 
@@ -189,7 +194,8 @@ def leave_out_activities(
             say(f"seed {seed}: without {activity}, {len(taught)} training windows")
             labels = tuple(label for label in recipe.labels if label != activity)
             network, _ = fit(replace(recipe, labels=labels), taught, seed=seed, on_epoch=on_epoch)
-            by_name = scores(network, taught, without_label(plain.of_groups(calibration), target), held_out.samples)
+            others = without_label(plain.of_groups(calibration), target)
+            by_name = scores(network, taught, others, held_out.samples, recipe.spec.channels)
             is_left_out = held_out.targets == target
             rates = {name: auroc(values[~is_left_out], values[is_left_out]) for name, values in by_name.items()}
             answers = logits(network, held_out.samples[is_left_out]).argmax(axis=1)

@@ -1,30 +1,37 @@
-"""Refusal by distance in feature space: a factor from 0 to 1 on a window's probabilities, inside the graph.
+"""Refusal by distance: a factor from 0 to 1 on a window's probabilities, inside the graph.
 
-A softmax divides its whole among the labels, however far a window lies from all that was learned. The features before
-the last layer know better: known windows lie near others of their activity. So the probabilities are multiplied by
+A softmax divides its whole among the labels, however far a window lies from all that was learned. So the probabilities
+are multiplied by a factor that is near 1 where training windows lie and near 0 far from them; what is left of 1 is
+"none of these". Windows are looked at twice:
 
-    factor   = sigmoid((threshold - distance) * steepness)
-    distance = min over prototypes p of |W (x - centre) - p| / sqrt(d)
+* their *features*, what the network gives its last layer: motion unlike any that was learned lies far off there;
+* their *posture*, mean gravity and how strongly the device moves: a network that only ever had to tell sitting from
+  standing has no feature for lying.
 
-which is near 1 where training windows lie and near 0 far from them; what is left of 1 is "none of these".
+In each view every activity is a few clusters with a spread of their own in each coordinate:
 
-`fit_gaussian`: one prototype per activity, its mean, in coordinates in which the activities' common covariance is the
-identity, so that distances are Mahalanobis'. Source: Lee et al., A simple unified framework for detecting
-out-of-distribution samples and adversarial attacks, 2018.
+    distance = min over clusters c of sqrt(mean over coordinates i of ((z_i - c_i) / spread_ci)^2)
+    factor   = product over both views of sigmoid((threshold - distance) * steepness)
 
-`fit_prototypes`: several per activity, centres of clusters of features of unit length. They stand in for the nearest
-neighbours among all training windows, which no small model can carry along. Source: Sun et al., Out-of-distribution
-detection with deep nearest neighbors, 2022.
+An activity's spreads are scaled so that of people whom the network did not see, the same share of each activity lies
+within 1: one that varies little is not judged by one that varies much.
+
+Source: distances in feature space after Lee et al., A simple unified framework for detecting out-of-distribution
+samples and adversarial attacks, 2018, with clusters in place of one mean and one covariance; docs/explanation/
+robustness.md has what was compared.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 from models.data import LabelledWindows
@@ -33,15 +40,22 @@ from models.networks import Network
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-#: Of known windows of people that the network did not see, this share is refused (factor below a half).
+#: Of known windows of people that the network did not see, about this share is refused (factor below a half).
 REFUSED_SHARE: Final = 0.01
-#: The factor of a known window of median distance.
+#: Coordinates of the features' view, and clusters of each activity.
+RANK: Final = 16
+CLUSTERS: Final = 8
+#: The factor of a known window of median distance, in each view.
 _FACTOR_OF_MEDIAN: Final = 0.998
-#: Added to squared lengths.
-_LEAST: Final = 1e-12
-#: Share of the diagonal in the covariance: some features are nearly constant.
-_SHRINKAGE: Final = 0.05
+#: Share of an activity's windows whose distance is at most 1.
+_WITHIN_ONE: Final = 0.95
+#: Of a cluster's mean squared spread, added to each coordinate's: some are nearly constant.
+_LEAST_SPREAD: Final = 0.1
+#: Windows that a cluster has at least.
+_LEAST_WINDOWS: Final = 5
 _LLOYD_STEPS: Final = 20
+#: Share of the diagonal added to a covariance.
+_SHRINKAGE: Final = 0.05
 
 
 class Graph(Protocol):
@@ -57,159 +71,223 @@ class Graph(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Refusal:
-    """Where known windows lie, and from how far off a window is refused.
+class Region:
+    """Where known windows lie in one view, and from how far off they are refused.
 
     Attributes:
-        unit: whether features are brought to length 1 first.
-        centre: (features,) float32, subtracted then.
-        projection: (features, d) float32.
-        prototypes: (p, d) float32.
+        projection: (n, d) float32, from the view to its coordinates.
+        offset: (d,) float32, added then.
+        clusters: (c, d) float32.
+        precision: (c, d) float32, 1 / spread².
+        owner: (c,) int64, the activity of each cluster.
         threshold: distance at which the factor is a half.
         steepness: of the factor there, per distance.
     """
 
-    unit: bool
-    centre: Float32
     projection: Float32
-    prototypes: Float32
+    offset: Float32
+    clusters: Float32
+    precision: Float32
+    owner: NDArray[np.int64]
     threshold: float = 1.0
     steepness: float = 1.0
 
-    def distances(self, features: Float32) -> Float32:
-        """(n,) float32: distance of features (n, features) to the nearest prototype."""
-        with torch.no_grad():
-            result: Float32 = Refuse(self).distances(torch.from_numpy(features)).numpy()
+    def distances(self, x: Float32) -> Float32:
+        """(m,) float32, of (m, n) float32."""
+        parts = [self.squared(part).min(axis=1) for part in np.array_split(x, len(x) // 4096 + 1)]
+        result: Float32 = np.sqrt(np.concatenate(parts))
         return result
 
-    def factors(self, features: Float32) -> Float32:
-        """(n,) float32 from 0 to 1."""
-        with torch.no_grad():
-            result: Float32 = Refuse(self)(torch.from_numpy(features)).numpy()
+    def factors(self, x: Float32) -> Float32:
+        """(m,) float32 from 0 to 1, of (m, n) float32."""
+        left = (self.threshold - self.distances(x).astype(np.float64)) * self.steepness
+        result: Float32 = (1.0 / (1.0 + np.exp(-np.maximum(left, -80.0)))).astype(np.float32)
         return result
+
+    def squared(self, x: Float32) -> Float32:
+        """(m, c) float32: squared distances of (m, n) to each cluster."""
+        z = x @ self.projection + self.offset
+        result: Float32 = (np.square(z[:, None] - self.clusters) * self.precision).mean(axis=2)
+        return result
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Refusal:
+    """Both views.
+
+    Attributes:
+        features: region of what the network gives its last layer.
+        posture: region of what `posture` gives.
+        gravity: channels whose means tell where down is.
+        motion: channels whose variances add up to how strongly the device moves.
+    """
+
+    features: Region
+    posture: Region
+    gravity: tuple[int, ...]
+    motion: tuple[int, ...]
+
+    def factors(self, features: Float32, windows: Float32) -> Float32:
+        """(m,) float32 from 0 to 1, of features (m, n) and their windows (m, window_len, channels)."""
+        return self.features.factors(features) * self.posture.factors(self.posture_of(windows))
+
+    def distances(self, features: Float32, windows: Float32) -> Float32:
+        """(m,) float32: the larger of both views' distances, 1 at the threshold."""
+        first = self.features.distances(features) / np.float32(self.features.threshold)
+        second = self.posture.distances(self.posture_of(windows)) / np.float32(self.posture.threshold)
+        result: Float32 = np.maximum(first, second)
+        return result
+
+    def posture_of(self, windows: Float32) -> Float32:
+        """The view of windows (m, window_len, channels) that `posture` is of."""
+        return posture(windows, self.gravity, self.motion)
 
     @property
     def parameters(self) -> int:
         """Numbers that it adds to a model."""
-        return self.centre.size + self.projection.size + self.prototypes.size + 2
+        parts = ("projection", "offset", "clusters", "precision")
+        return sum(getattr(region, part).size for region in (self.features, self.posture) for part in parts)
 
 
 class Refuse(nn.Module):
-    """The same in torch."""
+    """The same in torch, for whoever fits through it."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__()
-        self.unit = refusal.unit
-        self.threshold, self.steepness = refusal.threshold, refusal.steepness
-        self.centre: Tensor
-        self.projection: Tensor
-        self.prototypes: Tensor
-        for name in ("centre", "projection", "prototypes"):
-            self.register_buffer(name, torch.from_numpy(getattr(refusal, name)))
+        self._refusal = refusal
 
-    def distances(self, features: Tensor) -> Tensor:
-        """(n,) of features (n, features)."""
-        if self.unit:
-            features = features / (features.square().mean(1, keepdim=True) + _LEAST).sqrt()
-        z = (features - self.centre) @ self.projection
-        return (z[:, None] - self.prototypes).square().mean(2).amin(1).sqrt()
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(n,) factors of features (n, features)."""
-        return torch.sigmoid((self.threshold - self.distances(features)) * self.steepness)
+    def forward(self, features: Tensor, windows: Tensor) -> Tensor:
+        """(m,) factors of features (m, n) and windows (m, window_len, channels)."""
+        chosen = windows[..., list(self._refusal.motion)]
+        power = chosen.var(1, correction=0).sum(1, keepdim=True)
+        means = windows[..., list(self._refusal.gravity)].mean(1)
+        view = torch.cat([means, power.sqrt().sqrt().sqrt()], 1)
+        return _factor(self._refusal.features, features) * _factor(self._refusal.posture, view)
 
 
-def refusal_nodes(graph: Graph, features: str, refusal: Refusal) -> str:
-    """Add the factor (batch, 1) of `features` (batch, features) to a graph; the name of its output.
+def posture(windows: Float32, gravity: Sequence[int], motion: Sequence[int]) -> Float32:
+    """(m, len(gravity) + 1) float32: mean gravity, and the eighth root of the variance of acceleration.
 
-    The probabilities are to be multiplied by it. Sums run within one window only, by convolution and pooling: those of
-    MatMul and ReduceSum may be added up in another order for a batch of one.
-    """
-    # (batch, features, 1): a window's features are channels.
-    x = graph.add("Unsqueeze", features, graph.constant(np.array([2], np.int64)))
-    if refusal.unit:
-        flat = graph.add("Transpose", graph.add("Mul", x, x), perm=[0, 2, 1])
-        mean = graph.add("GlobalAveragePool", flat)
-        x = graph.add("Div", x, graph.add("Sqrt", graph.add("Add", mean, graph.constant(_scalar(_LEAST)))))
-    # The centre goes into the convolution's bias.
-    weight = np.ascontiguousarray(refusal.projection.T[:, :, None])
-    bias = -(refusal.centre.astype(np.float64) @ refusal.projection.astype(np.float64)).astype(np.float32)
-    z = graph.add("Conv", x, graph.constant(weight), graph.constant(bias), kernel_shape=[1])
-    z = graph.add("Transpose", z, perm=[0, 2, 1])
-    off = graph.add("Sub", z, graph.constant(np.ascontiguousarray(refusal.prototypes[None])))
-    squared = graph.add("GlobalAveragePool", graph.add("Mul", off, off))
-    # A minimum does not depend on order.
-    nearest = graph.add("ReduceMin", squared, axes=[1, 2], keepdims=0)
-    distance = graph.add("Sqrt", graph.add("Unsqueeze", nearest, graph.constant(np.array([1], np.int64))))
-    left = graph.add("Sub", graph.constant(_scalar(refusal.threshold)), distance)
-    return graph.add("Sigmoid", graph.add("Mul", left, graph.constant(_scalar(refusal.steepness))))
-
-
-def fit_gaussian(
-    features: Float32, targets: NDArray[np.int64], *, rank: int | None = None, unit: bool = False
-) -> Refusal:
-    """Class means under one covariance, not yet calibrated.
+    Rest, a fidget and a run are then about as far apart as their names. A logarithm would do as well, but ONNX Runtime
+    rounds one by its place in the batch; square roots are exact.
 
     Args:
-        features: (n, features) of training windows.
-        targets: (n,) their activities.
-        rank: coordinates to keep, those in which the activities' means are most apart; None for all.
-        unit: whether features are brought to length 1 first.
+        windows: (m, window_len, channels).
+        gravity: channels of the former.
+        motion: channels of the latter.
     """
-    x = _normed(features, unit=unit).astype(np.float64)
-    means = np.stack([x[targets == target].mean(axis=0) for target in np.unique(targets)])
-    which = np.searchsorted(np.unique(targets), targets)
-    covariance = np.cov(x - means[which], rowvar=False, bias=True)
-    diagonal = np.diag(covariance)
-    covariance += np.diag(_SHRINKAGE * (diagonal + diagonal.mean()))
-    values, vectors = np.linalg.eigh(covariance)
-    projection = vectors / np.sqrt(values)
-    if rank is not None and rank < projection.shape[1]:
-        # Of whitened coordinates, those in which the windows vary most beyond their activity's own spread.
-        apart = np.linalg.eigh(np.cov((x - x.mean(axis=0)) @ projection, rowvar=False))[1]
-        projection = projection @ apart[:, -rank:]
-    return _refusal(x.mean(axis=0), projection, (means - x.mean(axis=0)) @ projection, unit=unit)
+    power = windows[..., list(motion)].var(axis=1, dtype=np.float64).sum(axis=1, keepdims=True)
+    means = windows[..., list(gravity)].mean(axis=1, dtype=np.float64)
+    return np.concatenate([means, power**0.125], axis=1).astype(np.float32)
 
 
-def fit_prototypes(
-    features: Float32, targets: NDArray[np.int64], *, per_label: int = 8, rank: int = 32, seed: int = 0
-) -> Refusal:
-    """Centres of clusters of each activity's features of unit length, not yet calibrated.
+def posture_channels(channels: Sequence[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Which of a spec's channels tell where down is, and which how strongly the device moves.
+
+    The accelerometer's only: a gyroscope may be missing.
+
+    >>> posture_channels(("body_acc_x", "gyro_x", "gravity_x"))
+    ((2,), (0,))
+    """
+
+    def of(*kinds: str) -> tuple[int, ...]:
+        for kind in kinds:
+            found = tuple(i for i, channel in enumerate(channels) if channel.startswith(kind))
+            if found:
+                return found
+        raise ValueError(f"channels are {', '.join(channels)}; expected some of {', '.join(kinds)}")
+
+    return of("gravity", "total_acc"), of("body_acc", "total_acc")
+
+
+def fit_region(
+    x: Float32, targets: NDArray[np.int64], *, rank: int | None = None, clusters: int = CLUSTERS, seed: int = 0
+) -> Region:
+    """Clusters of each activity in one view, not yet calibrated.
 
     Args:
-        features: (n, features) of training windows.
-        targets: (n,) their activities.
-        per_label: clusters of each activity.
-        rank: principal components to keep.
+        x: (m, n) float32, the view of training windows.
+        targets: (m,) their activities.
+        rank: principal components to keep; None for all, each scaled to the activities' own spread.
+        clusters: of each activity.
         seed: of the clusters' first centres.
     """
     rng = np.random.default_rng(seed)
-    x = _normed(features, unit=True).astype(np.float64)
-    centre = x.mean(axis=0)
-    components = np.linalg.eigh(np.cov(x, rowvar=False))[1][:, -rank:]
-    z = (x - centre) @ components
-    # So that distances are about 1.
-    scale = float(np.sqrt((z**2).mean()))
-    parts = [_clusters(z[targets == target] / scale, per_label, rng) for target in np.unique(targets)]
-    return _refusal(centre, components / scale, np.concatenate(parts), unit=True)
+    values = x.astype(np.float64)
+    centre = values.mean(axis=0)
+    if rank is not None and rank < x.shape[1]:
+        projection = np.linalg.eigh(np.cov(values, rowvar=False))[1][:, -rank:]
+    else:
+        projection = _whitening(values, targets)
+    z = (values - centre) @ projection
+    found = [
+        (target, *cluster)
+        for target in np.unique(targets).tolist()
+        for cluster in _clusters(z[targets == target], clusters, rng)
+    ]
+    return Region(
+        np.ascontiguousarray(projection, np.float32),
+        (-centre @ projection).astype(np.float32),
+        np.array([middle for _, middle, _ in found], np.float32),
+        np.array([1.0 / variance for _, _, variance in found], np.float32),
+        np.array([target for target, _, _ in found], np.int64),
+    )
 
 
-def calibrated(refusal: Refusal, known: Float32, *, share: float = REFUSED_SHARE) -> Refusal:
-    """The refusal with a threshold beyond which a share of known windows lies.
+def calibrated(region: Region, x: Float32, targets: NDArray[np.int64], *, share: float = REFUSED_SHARE) -> Region:
+    """The region with its activities on one scale, and a threshold beyond which a share of known windows lies.
 
     Args:
-        refusal: fitted.
-        known: (n, features) of windows of known activities by people that the network did not see.
+        region: as fitted.
+        x: (m, n) float32, the view of windows of the same activities by people that the network did not see.
+        targets: (m,) their activities.
         share: of them to be refused.
     """
-    distances = refusal.distances(known).astype(np.float64)
+    scale = np.ones(len(region.owner))
+    squared = region.squared(x)
+    for target in np.unique(targets).tolist():
+        own = squared[targets == target][:, region.owner == target]
+        if own.size:
+            scale[region.owner == target] = np.quantile(own.min(axis=1), _WITHIN_ONE)
+    region = replace(region, precision=(region.precision / scale[:, None]).astype(np.float32))
+    distances = region.distances(x).astype(np.float64)
     threshold, median = float(np.quantile(distances, 1.0 - share)), float(np.median(distances))
     logit = np.log(_FACTOR_OF_MEDIAN / (1.0 - _FACTOR_OF_MEDIAN))
-    return replace(refusal, threshold=threshold, steepness=float(logit / max(threshold - median, 1e-6)))
+    return replace(region, threshold=threshold, steepness=float(logit / max(threshold - median, 1e-6)))
+
+
+def fit_refusal(
+    network: Network,
+    train: LabelledWindows,
+    held_out: LabelledWindows,
+    channels: Sequence[str],
+    *,
+    share: float = REFUSED_SHARE,
+) -> Refusal:
+    """A refusal for a fitted network.
+
+    Args:
+        network: fitted.
+        train: windows like those that it learned from. Varied as in training, a turned watch stays known; the further
+            they are turned, the less a posture says.
+        held_out: windows of the same activities by people that the network did not see.
+        channels: of the windows.
+        share: of the held-out windows to be refused, half of it by each view.
+    """
+    gravity, motion = posture_channels(channels)
+    ours, theirs = features_of(network, train.samples), features_of(network, held_out.samples)
+    features = calibrated(fit_region(ours, train.targets, rank=RANK), theirs, held_out.targets, share=share / 2)
+    ours, theirs = (posture(windows.samples, gravity, motion) for windows in (train, held_out))
+    return Refusal(
+        features,
+        calibrated(fit_region(ours, train.targets), theirs, held_out.targets, share=share / 2),
+        gravity,
+        motion,
+    )
 
 
 def features_of(network: Network, samples: Float32) -> Float32:
-    """What the last layer is given, (n, features) float32, in evaluation mode, on the network's device."""
+    """What the last layer is given, (m, n) float32, in evaluation mode, on the network's device."""
     device = network.scale.device
     network.eval()
     with torch.no_grad():
@@ -218,52 +296,130 @@ def features_of(network: Network, samples: Float32) -> Float32:
     return result
 
 
-def fit_refusal(
-    network: Network,
-    train: LabelledWindows,
-    held_out: LabelledWindows,
-    *,
-    rank: int | None = 32,
-    share: float = REFUSED_SHARE,
-) -> Refusal:
-    """A Gaussian refusal for a fitted network.
+def refusal_nodes(graph: Graph, features: str, windows: str, refusal: Refusal) -> str:
+    """Add the factor (batch, 1) to a graph; the name of its output, by which probabilities are to be multiplied.
+
+    Sums run within one window only, by convolution and pooling: those of MatMul and ReduceSum may be added up in
+    another order for a batch of one.
 
     Args:
-        network: fitted.
-        train: windows that it learned from.
-        held_out: windows of the same activities by people that it did not see.
-        rank: coordinates to keep.
-        share: of the held-out windows to be refused.
+        graph: to add to.
+        features: name of what the last layer is given, (batch, n).
+        windows: name of the input, (batch, window_len, channels).
+        refusal: fitted.
     """
-    fitted = fit_gaussian(features_of(network, train.samples), train.targets, rank=rank)
-    return calibrated(fitted, features_of(network, held_out.samples), share=share)
+    # (batch, n, 1): what belongs to a window stands in channels.
+    x = graph.add("Unsqueeze", features, graph.constant(np.array([2], np.int64)))
+    first = _region_nodes(graph, x, refusal.features)
+    series = graph.add("Transpose", windows, perm=[0, 2, 1])
+    means = graph.add("GlobalAveragePool", series)
+    off = graph.add("Sub", series, means)
+    variances = graph.add("GlobalAveragePool", graph.add("Mul", off, off))
+    down = graph.add("Gather", means, graph.constant(np.array(refusal.gravity, np.int64)), axis=1)
+    moved = graph.add("Gather", variances, graph.constant(np.array(refusal.motion, np.int64)), axis=1)
+    mean_power = graph.add("GlobalAveragePool", graph.add("Transpose", moved, perm=[0, 2, 1]))
+    power = graph.add("Mul", mean_power, graph.constant(_scalar(len(refusal.motion))))
+    strength = graph.add("Sqrt", graph.add("Sqrt", graph.add("Sqrt", power)))
+    second = _region_nodes(graph, graph.add("Concat", down, strength, axis=1), refusal.posture)
+    return graph.add("Mul", first, second)
 
 
-def _refusal(centre: Float64, projection: Float64, prototypes: Float64, *, unit: bool) -> Refusal:
-    return Refusal(
-        unit,
-        centre.astype(np.float32),
-        np.ascontiguousarray(projection.astype(np.float32)),
-        np.ascontiguousarray(prototypes.astype(np.float32)),
+def with_refusal(model: bytes, refusal: Refusal) -> bytes:
+    """An exported model with the factor on its probabilities.
+
+    Args:
+        model: an ONNX model that ends with a last layer (Gemm) and a softmax.
+        refusal: of the same network.
+
+    Raises:
+        ValueError: the model ends otherwise.
+    """
+    proto = onnx.load_from_string(model)
+    nodes = list(proto.graph.node)
+    softmax = nodes[-1]
+    last = next((node for node in nodes if softmax.input[0] in node.output), None)
+    if softmax.op_type != "Softmax" or last is None or last.op_type != "Gemm":
+        raise ValueError(f"model ends with {softmax.op_type}; expected a Gemm and a Softmax")
+    graph = _Appended()
+    factor = refusal_nodes(graph, last.input[0], proto.graph.input[0].name, refusal)
+    output = softmax.output[0]
+    softmax.output[0] = "softmax"
+    proto.graph.node.extend([*graph.nodes, helper.make_node("Mul", ["softmax", factor], [output])])
+    proto.graph.initializer.extend(graph.constants)
+    onnx.checker.check_model(proto, full_check=True)
+    content: bytes = proto.SerializeToString()
+    return content
+
+
+class _Appended:
+    """Nodes and constants to append to a finished graph, under names of their own."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def constant(self, value: NDArray[np.float32] | NDArray[np.int64]) -> str:
+        name = f"refusal_c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: int | list[int]) -> str:
+        name = output or f"refusal_n{len(self.nodes)}"
+        node = helper.make_node(operator, list(inputs), [name])
+        node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
+        self.nodes.append(node)
+        return name
+
+
+def _region_nodes(graph: Graph, x: str, region: Region) -> str:
+    """Factor (batch, 1) of a view (batch, n, 1)."""
+    weight = np.ascontiguousarray(region.projection.T[:, :, None])
+    z = graph.add("Conv", x, graph.constant(weight), graph.constant(region.offset), kernel_shape=[1])
+    z = graph.add("Transpose", z, perm=[0, 2, 1])
+    off = graph.add("Sub", z, graph.constant(np.ascontiguousarray(region.clusters[None])))
+    weighed = graph.add("Mul", graph.add("Mul", off, off), graph.constant(np.ascontiguousarray(region.precision[None])))
+    # (batch, clusters, 1); a minimum does not depend on order.
+    nearest = graph.add("ReduceMin", graph.add("GlobalAveragePool", weighed), axes=[1, 2], keepdims=0)
+    distance = graph.add("Sqrt", graph.add("Unsqueeze", nearest, graph.constant(np.array([1], np.int64))))
+    left = graph.add("Sub", graph.constant(_scalar(region.threshold)), distance)
+    return graph.add("Sigmoid", graph.add("Mul", left, graph.constant(_scalar(region.steepness))))
+
+
+def _factor(region: Region, x: Tensor) -> Tensor:
+    projection, offset, clusters, precision = (
+        torch.from_numpy(part).to(x.device)
+        for part in (region.projection, region.offset, region.clusters, region.precision)
     )
+    z = x @ projection + offset
+    distances = ((z[:, None] - clusters).square() * precision).mean(2).amin(1).sqrt()
+    return torch.sigmoid((region.threshold - distances) * region.steepness)
 
 
-def _normed(features: Float32, *, unit: bool) -> Float32:
-    if not unit:
-        return features
-    result: Float32 = features / np.sqrt(np.square(features).mean(axis=1, keepdims=True) + np.float32(_LEAST))
+def _whitening(x: Float64, targets: NDArray[np.int64]) -> Float64:
+    """(n, n) a projection by which the activities' common covariance becomes the identity."""
+    own = np.concatenate([x[targets == target] - x[targets == target].mean(axis=0) for target in np.unique(targets)])
+    covariance = np.cov(own, rowvar=False)
+    diagonal = np.diag(covariance)
+    values, vectors = np.linalg.eigh(covariance + np.diag(_SHRINKAGE * (diagonal + diagonal.mean())))
+    result: Float64 = vectors / np.sqrt(values)
     return result
 
 
-def _clusters(z: Float64, count: int, rng: np.random.Generator) -> Float64:
-    """(count, d) centres of clusters. Source: Lloyd, Least squares quantization in PCM, 1982."""
+def _clusters(z: Float64, count: int, rng: np.random.Generator) -> list[tuple[Float64, Float64]]:
+    """Centre and variance of clusters. Source: Lloyd, Least squares quantization in PCM, 1982."""
     centres = z[rng.choice(len(z), min(count, len(z)), replace=False)]
+    which = np.zeros(len(z), np.int64)
     for _ in range(_LLOYD_STEPS):
-        squared = (z**2).sum(axis=1)[:, None] - 2.0 * z @ centres.T + (centres**2).sum(axis=1)
-        which = squared.argmin(axis=1)
+        which = ((z**2).sum(axis=1)[:, None] - 2.0 * z @ centres.T + (centres**2).sum(axis=1)).argmin(axis=1)
         for number in np.unique(which).tolist():
             centres[number] = z[which == number].mean(axis=0)
-    return centres
+    members = [z[which == number] for number in range(len(centres))]
+    members = [own for own in members if len(own) >= _LEAST_WINDOWS] or [z]
+    variances = [own.var(axis=0) for own in members]
+    return [
+        (own.mean(axis=0), variance + _LEAST_SPREAD * variance.mean() + 1e-6)
+        for own, variance in zip(members, variances, strict=True)
+    ]
 
 
 def _scalar(value: float) -> Float32:

@@ -2,106 +2,156 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import numpy as np
-import onnx
-import onnxruntime as ort
 import pytest
+import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 from sklearn.metrics import roc_auc_score
 
 from models.data import LabelledWindows
-from models.export import _Graph
+from models.export import to_onnx
+from models.golden import golden_vectors
+from models.networks import CnnConfig, Network, build
 from models.open_set import auroc, without_label
-from models.refusal import Refusal, calibrated, fit_gaussian, fit_prototypes, refusal_nodes
+from models.refusal import Refusal, Refuse, calibrated, features_of, fit_refusal, fit_region, posture, with_refusal
+from models.training import logits, softmax
+from streamer.bundle import save_bundle
+from streamer.classifier import Classifier
+from tests.bundles import POSTURE_SPEC, POSTURES, make_bundle, mean_softmax_onnx
+from tests.unit.test_models_export import session
 
 Float32 = NDArray[np.float32]
-FEATURES, CLASSES = 24, 4
+#: The window of the posture bundle: a second of 20 Hz, three axes of acceleration.
+WINDOW_LEN: Final = 20
+CHANNELS: Final = ("total_acc_x", "total_acc_y", "total_acc_z")
 
 
-def features(n: int, *, seed: int, far: float = 0.0) -> tuple[Float32, NDArray[np.int64]]:
-    """Four classes with one elongated spread; `far` moves all of them aside."""
+def windows(
+    n: int, *, seed: int, down: Callable[[NDArray[np.int64]], NDArray[np.float64]] | None = None
+) -> LabelledWindows:
+    """Three activities, told by which axis gravity lies on, each with a swing of its own strength."""
     rng = np.random.default_rng(seed)
-    targets = rng.integers(0, CLASSES, n)
-    means = 3.0 * np.eye(CLASSES, FEATURES)
-    spread = np.geomspace(0.05, 1.0, FEATURES)
-    x = means[targets] + spread * rng.standard_normal((n, FEATURES))
-    x[:, -1] += far
-    return x.astype(np.float32), targets
+    targets = rng.integers(0, 3, n)
+    directions = np.eye(3)[targets] if down is None else down(targets)
+    swing = np.sin(2 * np.pi * np.arange(WINDOW_LEN) / WINDOW_LEN + rng.uniform(0, 6, (n, 1)))
+    strength = np.array([0.1, 0.5, 2.0])[targets] * rng.uniform(0.8, 1.2, n)
+    samples = 9.8 * (directions + 0.05 * rng.standard_normal((n, 3)))[:, None] + (strength[:, None] * swing)[..., None]
+    samples += 0.05 * rng.standard_normal(samples.shape)
+    return LabelledWindows(samples.astype(np.float32), targets, np.full(n, "a"), np.arange(n))
 
 
-def fitted(kind: str) -> Refusal:
-    x, targets = features(2000, seed=0)
-    refusals = {
-        "gaussian": lambda: fit_gaussian(x, targets),
-        "gaussian of rank 8": lambda: fit_gaussian(x, targets, rank=8),
-        "gaussian of unit features": lambda: fit_gaussian(x, targets, unit=True),
-        "prototypes": lambda: fit_prototypes(x, targets, rank=8),
-    }
-    return calibrated(refusals[kind](), features(2000, seed=1)[0])
+@pytest.fixture(scope="module")
+def network() -> Network:
+    """Random features are enough: what matters is where windows lie among them."""
+    torch.manual_seed(1)
+    built = build(CnnConfig(widths=(8, 12)), channels=3, labels=3)
+    built.scale.fill_(5.0)
+    with torch.no_grad():
+        for seed in range(5):
+            built(torch.from_numpy(windows(64, seed=seed).samples))
+    return built.eval()
 
 
-KINDS: Final = ("gaussian", "gaussian of rank 8", "gaussian of unit features", "prototypes")
+@pytest.fixture(scope="module")
+def refusal(network: Network) -> Refusal:
+    return fit_refusal(network, windows(2000, seed=10), windows(2000, seed=11), CHANNELS)
 
 
-def session(refusal: Refusal) -> ort.InferenceSession:
-    graph = _Graph()
-    factor = refusal_nodes(graph, "features", refusal)
-    made = helper.make_graph(
-        graph.nodes,
-        "refusal",
-        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", FEATURES])],
-        [helper.make_tensor_value_info(factor, TensorProto.FLOAT, ["batch", 1])],
-        graph.constants,
-    )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.checker.check_model(model, full_check=True)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+def factors(refusal: Refusal, network: Network, samples: Float32) -> Float32:
+    return refusal.factors(features_of(network, samples), samples)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_one_known_window_in_a_hundred_is_refused_and_the_others_are_hardly_touched(kind: str) -> None:
-    factors = fitted(kind).factors(features(20_000, seed=2)[0])
-    assert (factors < 0.5).mean() == pytest.approx(0.01, abs=0.006)
-    assert np.median(factors) > 0.99
-    assert factors.min() >= 0
-    assert factors.max() <= 1
+def test_one_known_window_in_a_hundred_is_refused_and_the_others_are_hardly_touched(
+    network: Network, refusal: Refusal
+) -> None:
+    found = factors(refusal, network, windows(10_000, seed=12).samples)
+    assert (found < 0.5).mean() == pytest.approx(0.01, abs=0.006)
+    assert np.median(found) > 0.99
+    assert found.min() >= 0
+    assert found.max() <= 1
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "prototypes"])
-def test_what_is_far_from_all_that_was_learned_is_refused(kind: str) -> None:
-    refusal = fitted(kind)
-    assert refusal.factors(features(500, seed=3, far=12.0)[0]).max() < 0.05
-    # Between two classes is far from both.
-    between = np.zeros((1, FEATURES), np.float32)
-    between[0, :2] = 1.5
-    assert fitted("gaussian").factors(between)[0] < 0.01
+def test_what_is_far_from_all_that_was_learned_is_refused(network: Network, refusal: Refusal) -> None:
+    upside_down = windows(300, seed=13, down=lambda targets: -np.eye(3)[targets])
+    between = windows(300, seed=14, down=lambda targets: np.full((len(targets), 3), 3**-0.5))
+    shaken = windows(300, seed=15).samples.copy()
+    shaken += (20.0 * np.random.default_rng(0).standard_normal(shaken.shape)).astype(np.float32)
+    for name, samples in {"upside down": upside_down.samples, "between": between.samples, "shaken": shaken}.items():
+        assert (factors(refusal, network, samples) < 0.5).mean() > 0.95, name
+    zeros = np.zeros((1, WINDOW_LEN, 3), np.float32)
+    assert factors(refusal, network, zeros)[0] < 0.01
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_graph_says_what_torch_says_and_the_same_bits_for_any_batch(kind: str) -> None:
-    refusal = fitted(kind)
-    x = np.concatenate([features(150, seed=4)[0], features(150, seed=5, far=2.0)[0]])
-    run = session(refusal).run
-    whole = run(None, {"features": x})[0]
-    assert whole.shape == (300, 1)
-    np.testing.assert_allclose(whole[:, 0], refusal.factors(x), atol=2e-5)
-    for size in (1, 2, 3, 7, 32, 100):
-        parts = [run(None, {"features": x[i : i + size]})[0] for i in range(0, 300, size)]
-        np.testing.assert_array_equal(np.concatenate(parts), whole, err_msg=f"batches of {size}")
+def test_an_activity_that_varies_little_is_not_judged_by_one_that_varies_much() -> None:
+    """Two activities, one a hundredth as wide as the other: a point is far off the narrow one by its own measure."""
+    rng = np.random.default_rng(0)
+
+    def made(n: int) -> tuple[Float32, NDArray[np.int64]]:
+        targets = rng.integers(0, 2, n)
+        x = np.where(targets == 0, 100.0, 0.0)[:, None] + np.where(targets == 0, 10.0, 0.1)[:, None] * rng.normal(
+            size=(n, 2)
+        )
+        return x.astype(np.float32), targets
+
+    region = calibrated(fit_region(*made(2000), clusters=1), *made(2000))
+    wide, narrow = (region.distances(np.full((1, 2), at, np.float32))[0] for at in (110.0, 2.0))
+    assert wide < region.threshold < 2 * region.threshold < narrow
 
 
 def test_a_larger_share_lowers_the_threshold() -> None:
-    refusal, known = fitted("gaussian"), features(2000, seed=1)[0]
-    stricter = calibrated(refusal, known, share=0.1)
-    assert stricter.threshold < refusal.threshold
-    assert (stricter.factors(known) < 0.5).mean() == pytest.approx(0.1, abs=0.01)
-    assert replace(stricter, threshold=refusal.threshold).threshold == refusal.threshold
+    x, targets = posture(windows(2000, seed=16).samples, (0, 1, 2), (0, 1, 2)), windows(2000, seed=16).targets
+    region = fit_region(x, targets)
+    strict, lenient = (calibrated(region, x, targets, share=share) for share in (0.1, 0.01))
+    assert strict.threshold < lenient.threshold
+    assert (strict.factors(x) < 0.5).mean() == pytest.approx(0.1, abs=0.01)
+
+
+def test_the_graph_says_what_torch_says_and_the_same_bits_for_any_batch(network: Network, refusal: Refusal) -> None:
+    far = windows(150, seed=18, down=lambda targets: np.eye(3)[targets] * 0.9 + 0.1).samples
+    samples = np.concatenate([windows(150, seed=17).samples, far])
+    with torch.no_grad():
+        x = torch.from_numpy(samples)
+        by_torch = Refuse(refusal)(network.features(x), x).numpy()
+    by_numpy = factors(refusal, network, samples)
+    np.testing.assert_allclose(by_torch, by_numpy, atol=1e-3)
+    run = session(with_refusal(to_onnx(network, window_len=WINDOW_LEN), refusal)).run
+    whole = run(None, {"windows": samples})[0]
+    # Steep factors magnify the last bits of what they are made of.
+    np.testing.assert_allclose(whole, softmax(logits(network, samples)) * by_numpy[:, None], atol=1e-3)
+    assert by_numpy.min() < 0.1
+    assert by_numpy.max() > 0.9
+    for size in (1, 2, 3, 7, 32, 100):
+        parts = [run(None, {"windows": samples[i : i + size]})[0] for i in range(0, 300, size)]
+        np.testing.assert_array_equal(np.concatenate(parts), whole, err_msg=f"batches of {size}")
+
+
+def test_a_bundle_with_refusal_has_golden_vectors_and_is_served(
+    network: Network, refusal: Refusal, tmp_path: Path
+) -> None:
+    manifest = make_bundle(tmp_path / "plain").manifest
+    model = with_refusal(to_onnx(network, window_len=WINDOW_LEN), refusal)
+    golden = golden_vectors(
+        manifest,
+        model,
+        lambda x: softmax(logits(network, x)) * factors(refusal, network, x)[:, None],
+        seed=0,
+    )
+    bundle = save_bundle(tmp_path / "refusing", manifest, model, golden)
+    known = windows(100, seed=19).samples
+    sums = Classifier(bundle).predict(known).sum(axis=1)
+    assert bundle.labels == POSTURES
+    assert np.median(sums) > 0.99
+    # The golden vectors are of made-up motion, and of nothing that this was taught.
+    assert golden.probabilities.sum(axis=1).max() < 0.5
+
+
+def test_a_model_that_ends_otherwise_is_refused(refusal: Refusal) -> None:
+    with pytest.raises(ValueError, match="expected a Gemm and a Softmax"):
+        with_refusal(mean_softmax_onnx(POSTURE_SPEC, 3), refusal)
 
 
 def test_auroc_is_that_of_scikit_learn() -> None:
