@@ -110,7 +110,7 @@ def _facts(recipe: Recipe, bundle: ModelBundle) -> str:
         "needs": f"{spec.sensors_in_words}, {manifest.min_feed_rate_hz:g} Hz or faster",
         "activities": ", ".join(bundle.labels),
         "smoothing": f"weight {smoothing.weight:g}, enter {smoothing.enter:g}, leave {smoothing.leave:g}, dwell "
-        f"{smoothing.dwell}",
+        f"{smoothing.dwell}" + ("" if smoothing.group_enter is None else f"; groups from {smoothing.group_enter:g} on"),
         "temperature": training["temperature"],
         "calibration": f"temperature and smoothing were fitted on groups held out of a first fit "
         f"({training['calibrated_on']}); the shipped network was then fitted on all"

@@ -27,8 +27,7 @@ ENTERS: Final = (0.3, 0.4, 0.5, 0.6, 0.7)
 #: Share of `enter` at which a bout is left, and of `group_enter` for a group's.
 LEAVES: Final = (0.5, 0.75)
 DWELLS: Final = (1, 2, 3)
-#: None tells no groups.
-GROUP_ENTERS: Final = (None, 0.6, 0.7, 0.8, 0.9)
+GROUP_ENTERS: Final = (0.6, 0.7, 0.8, 0.9)
 #: A group that is less probable than everything else together is not told on.
 LEAST_GROUP_LEAVE: Final = 0.5
 #: What time told wrongly costs, where time told rightly gains 1 and unknown nothing.
@@ -57,32 +56,40 @@ class Course:
     bouts: int
 
 
-def fit_smoothing(
-    courses: Sequence[Course], labels: int, groups: Sequence[Collection[int]] = (), *, told: bool = True
-) -> Smoothing:
-    """The smoothing of the grid above with the highest `gain`; the first one where several are equal.
+def fit_smoothing(courses: Sequence[Course], labels: int, groups: Sequence[Collection[int]] = ()) -> Smoothing:
+    """The smoothing of the grids above with the highest `gain`; the first one where several are equal.
+
+    The thresholds are chosen a second time with groups told, for the weight and the dwell that are best without.
 
     Args:
         courses: of people whom the model has not seen.
         labels: how many activities there are.
-        groups: places of the labels of each group that can be told.
-        told: let groups be told where that is better; else never.
+        groups: places of the labels of each group that can be told; none of them is told where that is not better.
     """
-    best, best_gain = DEFAULT, -np.inf
-    group_enters = GROUP_ENTERS if groups and told else (None,)
-    for group_enter, weight, enter, share, dwell in product(group_enters, WEIGHTS, ENTERS, LEAVES, DWELLS):
-        smoothing = Smoothing(
-            weight=weight,
+
+    def found(smoothing: Smoothing) -> float:
+        return gain(courses, smoothing, labels, groups)
+
+    plain = max(
+        (
+            Smoothing(weight=weight, enter=enter, leave=round(enter * share, 3), dwell=dwell)
+            for weight, enter, share, dwell in product(WEIGHTS, ENTERS, LEAVES, DWELLS)
+        ),
+        key=found,
+    )
+    grouped = (
+        Smoothing(
+            weight=plain.weight,
             enter=enter,
             leave=round(enter * share, 3),
-            dwell=dwell,
+            dwell=plain.dwell,
             group_enter=group_enter,
-            group_leave=None if group_enter is None else max(round(group_enter * share, 3), LEAST_GROUP_LEAVE),
+            group_leave=max(round(group_enter * share, 3), LEAST_GROUP_LEAVE),
         )
-        found = gain(courses, smoothing, labels, groups)
-        if found > best_gain:
-            best, best_gain = smoothing, found
-    return best
+        for enter, share, group_enter in product(ENTERS, LEAVES, GROUP_ENTERS)
+        if groups
+    )
+    return max((plain, *grouped), key=found)
 
 
 def gain(courses: Sequence[Course], smoothing: Smoothing, labels: int, groups: Sequence[Collection[int]] = ()) -> float:

@@ -83,6 +83,7 @@ def prepare(folder: Path) -> None:
         ("slips", "walkng", 9),
         ("walk-of-3-s", "walking", 3),
         ("single", "waving", 9),
+        ("meals", "eating", 9),
         ("unlabelled", "", 9),
     ):
         rows = [f"{i * 50_000_000},0,0,9.8,{label}\n" for i in range(20 * seconds)]
@@ -97,6 +98,7 @@ def prepare(folder: Path) -> None:
     (bundle(folder / "altered") / "model.onnx").write_bytes(b"something else")
     bundle(folder / "mislabelled", labels=["standing", "sitting"])
     bundle(folder / "renamed", labels=["standing", "sitting", "Loafing about"])
+    bundle(folder / "misplaced", groups={"lying": "flat"})
     bundle(folder / "newer", schema=2)
     future = bundle(folder / "future")
     model = onnx.load(future / "model.onnx")

@@ -8,7 +8,7 @@ from sklearn.metrics import f1_score, log_loss, precision_recall_fscore_support
 
 from models.data import LabelledWindows
 from models.evaluation import calibration_error, score
-from models.smoothing import Course, fit_smoothing, gain, track
+from models.smoothing import Course, fit_smoothing, gain, track, worth
 from streamer.bundle import Smoothing
 
 LABELS = ("walking", "running", "sitting")
@@ -71,3 +71,32 @@ def test_fitted_smoothing_removes_flicker_that_no_smoothing_tells() -> None:
     assert gain([flickering()], fitted, 2) > 0.9 > gain([flickering()], none, 2)
     changes = np.flatnonzero(np.diff(track([flickering()], fitted, 2)[0]))
     assert len(changes[changes > 2]) == 1
+
+
+#: Of four activities the first two are a group, and the first three the group around it.
+GROUPS = ((0, 1, 2), (0, 1))
+
+
+def torn() -> list[Course]:
+    """A long bout each of two activities, of which the model takes now one, now the other for likelier."""
+    probabilities = np.tile(np.array([[0.5, 0.46, 0.02, 0.02], [0.46, 0.5, 0.02, 0.02]], np.float32), (30, 1))
+    return [Course(probabilities, np.arange(60) * 1_000_000_000, np.full(60, label), 1) for label in (0, 1)]
+
+
+def test_a_group_is_worth_less_than_the_activity_and_more_the_fewer_are_in_it() -> None:
+    values = worth(4, GROUPS)
+    # Columns: four activities, the wide group, the narrow one, unknown, nothing yet.
+    assert values[0].tolist() == pytest.approx([1, -0.5, -0.5, -0.5, 1 - np.log(3) / np.log(4), 0.5, 0, 0])
+    assert values[2].tolist() == pytest.approx([-0.5, -0.5, 1, -0.5, 1 - np.log(3) / np.log(4), -0.5, 0, 0])
+    # A wrong group costs what a wrong activity does.
+    assert values[3].tolist() == [-0.5, -0.5, -0.5, 1, -0.5, -0.5, 0, 0]
+
+
+def test_groups_are_told_where_the_model_is_torn_and_not_where_there_are_none() -> None:
+    fitted = fit_smoothing(torn(), 4, GROUPS)
+    assert fitted.group_enter is not None
+    assert track(torn(), fitted, 4, GROUPS)[0].tolist() == [5] * 60
+    assert gain(torn(), fitted, 4, GROUPS) == pytest.approx(0.5)
+    assert fit_smoothing(torn(), 4).group_enter is None
+    # Nothing is gained by them where one activity is sure.
+    assert fit_smoothing([flickering()], 2, ()).group_enter is None

@@ -16,7 +16,7 @@ from models.data import LabelledWindows, time_blocks
 from models.export import to_onnx
 from models.importing import import_network
 from models.lesson import Lesson
-from models.own_recordings import read_own
+from models.own_recordings import placed, read_own
 from models.rehearsal import made_up_windows
 from models.teaching import teach
 from models.training import logits, softmax
@@ -222,6 +222,39 @@ def test_name_near_a_known_one_is_taken_when_it_is_said_to_be_new(tmp_path: Path
     assert "A new one is taught by --new walkings" in refusal(tmp_path, base)
     assert len(read_own(tmp_path, base, new=["walkings"])) == 2
     assert refusal(tmp_path, base, new=["walkings", "runs"]).startswith("--new runs: no recording is labelled so; ")
+
+
+def test_name_of_a_group_is_an_activity_only_where_it_is_meant(tmp_path: Path, base: ModelBundle) -> None:
+    for number in range(2):
+        write(tmp_path / f"{number}.csv", "eating", seed=number)
+    assert refusal(tmp_path, base) == (
+        "0.csv: label 'eating' names a group of activities; expected one that is in it, or where it is meant as an "
+        "activity --new eating"
+    )
+    assert len(read_own(tmp_path, base, new=["eating"])) == 2
+
+
+def test_own_activity_is_placed_in_a_group_of_the_tree_or_refused(tmp_path: Path) -> None:
+    labels, own = ("walking", "waving", "desk_work"), ("waving",)
+    assert placed(["waving=moving"], labels, own) == {"waving": "moving"}
+    for option, expected in {
+        "wavng=moving": "--group wavng=moving: no recording is labelled wavng; expected LABEL=GROUP with one of waving",
+        "waving": "--group waving: nothing is no group; expected one of moving, on_foot, stairs, still, eating_or_",
+        "waving=movng": "did you mean moving?",
+        # It is an activity of this model.
+        "waving=desk_work": "--group waving=desk_work: desk_work is no group; ",
+    }.items():
+        with pytest.raises(ConfigError, match=re.escape(expected)):
+            placed([option], labels, own)
+    (tmp_path / "own").mkdir()
+    for number in range(2):
+        write(tmp_path / "own" / f"{number}.csv", "waving", seed=number, seconds=12)
+    bundle, _ = teach(tmp_path / "own", BASE, tmp_path / "placed", groups=["waving=moving"])
+    assert bundle.manifest.groups == {"waving": "moving"}
+    assert dict(zip(bundle.labels, bundle.paths, strict=False))["waving"] == ("moving",)
+    # What it learns next, it learns as the model that it is.
+    again, _ = teach(tmp_path / "own", str(tmp_path / "placed"), tmp_path / "twice")
+    assert again.manifest.groups == {"waving": "moving"}
 
 
 def test_lesson_is_the_same_once_more_and_replaces_nothing_by_accident(tmp_path: Path) -> None:
