@@ -102,7 +102,7 @@ def _doubt(standing: Standing, row: int, manifest: Manifest, groups: Mapping[str
         found.append(
             Why(
                 "group",
-                f"No one activity is sure enough: the first has {top:.0%}. The {len(own)} that are "
+                f"No one activity is sure enough: the first has {top:.0%}. The {len(own)} of the group "
                 f"{spoken(names[activity])} have {float(standing.confidence[row]):.0%} together.",
             )
         )

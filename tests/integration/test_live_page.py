@@ -21,7 +21,7 @@ from simulator.datasets import hapt
 from simulator.datasets.location import data_root
 from streamer import clock
 from streamer.activities import UNKNOWN
-from streamer.bundle import ModelBundle
+from streamer.bundle import ModelBundle, Smoothing
 from streamer.live.survey import MOST_SHOWN
 from streamer.recording import Recording
 from streamer.watches import Limits
@@ -221,6 +221,24 @@ def cpu_seconds(session: CDPSession) -> float:
 
 
 # --- many -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_group_stands_above_the_activities_in_it(page: Page, tmp_path: Path) -> None:
+    smoothing = Smoothing(weight=1.0, enter=0.6, leave=0.4, dwell=1, group_enter=0.9)
+    bundle = make_bundle(tmp_path / "torn", labels=("walking", "stairs", "sitting"), smoothing=smoothing)
+    service = LiveService(bundle)
+    torn = still("sitting", 3, device="torn")
+    assert torn.acc is not None
+    torn.acc[:] = (6.0, 6.1, 0.0)
+    service.process([torn])
+    with shown(page, service):
+        expect(card(page, "torn").locator(".card-activity")).to_have_text("On foot")
+        expect(page.locator("#chips .chip:visible")).to_have_text(["On foot1"])
+        card(page, "torn").click()
+        expect(page.locator("#d-bars .bar-row:visible b")).to_have_text(["On foot", "Stairs", "Walking", "Sitting"])
+        expect(page.locator("#d-bars .bar-row span").first).to_have_text("100%")
+        expect(page.locator("#d-thresholds")).to_contain_text("a group of them is told from 90% on")
+        expect(page.locator("#d-bouts td").first).to_have_text("On foot")
 
 
 def test_ten_thousand_watches_are_searched_filtered_and_paged(page: Page, bundle: ModelBundle) -> None:

@@ -318,6 +318,25 @@ def test_an_uncertain_watch_says_between_which_activities(bundle: ModelBundle) -
     assert (row.activity, row.doubt, row.why) == (len(POSTURES), [1, 0], how_much)
 
 
+def test_a_group_says_what_its_activities_have_together_and_counts_as_an_activity(tmp_path: Path) -> None:
+    smoothing = Smoothing(weight=1.0, enter=0.6, leave=0.4, dwell=1, group_enter=0.9)
+    watched = Watched(make_bundle(tmp_path / "torn", labels=("walking", "stairs", "sitting"), smoothing=smoothing))
+    readings = still("sitting", 3)
+    assert readings.acc is not None
+    readings.acc[:] = (6.0, 6.1, 0.0)
+    watched.process(readings, still("lying", 3, device="other"))
+    assert watched.board.labels == ("walking", "stairs", "sitting", "on_foot", "unknown")
+    assert watched.why() == [
+        ("group", "No one activity is sure enough: the first has 52%. The 2 of the group on foot have 100% together."),
+        ("between", "Between stairs (52%) and walking (47%)."),
+    ]
+    survey = watched.board.survey(NOW_NS)
+    assert survey.counts == [0, 0, 1, 1, 0, 0]
+    assert names(watched, Query(activity="on_foot")) == ["wrist"]
+    watched.process(still("lying", 3, start_s=3))
+    assert [bout.activity for bout in watched.board.history.bouts("wrist", after_ns=0)] == [3]
+
+
 def test_a_change_to_come_is_told(tmp_path: Path) -> None:
     smoothing = Smoothing(weight=1.0, enter=0.6, leave=0.4, dwell=3)
     watched = Watched(make_bundle(tmp_path / "slow", smoothing=smoothing))

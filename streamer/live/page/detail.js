@@ -126,8 +126,9 @@ export class Detail {
   #showBars(smoothed, told) {
     const best = smoothed.map((share, i) => [share, this.state.labels[i], this.enter]).sort((a, b) => b[0] - a[0]);
     // The group that is told stands above the activities in it.
-    const group = this.state.hello?.groups[told];
-    if (group && smoothed.length) best.unshift([group.reduce((sum, i) => sum + smoothed[i], 0), told, this.groupEnter]);
+    const groups = this.state.hello?.groups ?? {};
+    const group = Object.hasOwn(groups, told) && smoothed.length ? groups[told] : null;
+    if (group) best.unshift([group.reduce((sum, i) => sum + smoothed[i], 0), told, this.groupEnter]);
     this.bars.forEach((bar, i) => {
       const [share, label, enter] = best[i] ?? [0, null, 0];
       bar.row.hidden = label === null;
