@@ -48,6 +48,7 @@ _CALIBRATION_BATCH: Final = 64
 _WORTH_PACKING: Final = 512
 #: Operations in which weights are multiplied with what comes in.
 _PRODUCTS: Final = frozenset({"Conv", "Gemm", "MatMul"})
+_RECURRENT: Final = frozenset({"LSTM", "GRU", "RNN"})
 _OUTPUT: Final = "probabilities"
 _SUFFIX: Final = "-int8"
 
@@ -200,10 +201,10 @@ def _pack_weights(graph: Any) -> None:  # noqa: ANN401 (onnx has no types)
         if value.dtype != np.float32 or value.size < _WORTH_PACKING or value.ndim < 2:
             continue
         node = used_by.get(tensor.name)
-        if node is None:
+        if node is None or node.op_type not in _PRODUCTS | _RECURRENT:
             continue
         # The axis of a last layer's and a convolution's outputs, or of a recurrent layer's gates.
-        axis = {"LSTM": 1, "GRU": 1, "MatMul": value.ndim - 1}.get(node.op_type, 0)
+        axis = value.ndim - 1 if node.op_type == "MatMul" else 1 if node.op_type in _RECURRENT else 0
         others = tuple(i for i in range(value.ndim) if i != axis)
         scale = np.maximum(np.abs(value).max(axis=others, keepdims=True), 1e-12).astype(np.float32) / np.float32(127)
         packed = np.rint(value / scale).astype(np.int8)

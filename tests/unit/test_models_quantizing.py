@@ -8,10 +8,12 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from models.data import LabelledWindows
 from models.export import to_onnx
 from models.networks import CnnConfig, LstmConfig, Network, build
 from models.quantized import parameter_count
 from models.quantizing import quantize
+from models.refusal import fit_refusal, with_refusal
 from streamer.errors import ConfigError
 from tests.bundles import POSTURE_SPEC, mean_softmax_onnx
 from tests.unit.test_models_export import session
@@ -72,6 +74,25 @@ def test_weights_take_a_byte_each_and_leave_room_in_16_bit_sums(models: tuple[by
     assert bool(multiplied) == any(node.op_type == "Conv" for node in whole.graph.node)
     # 2 * 255 * 64 < 2^15.
     assert max((int(np.abs(weight.astype(int)).max()) for weight in multiplied), default=0) <= 64
+
+
+def test_refusal_inside_the_graph_stays_as_it_is() -> None:
+    """Its distances are in float32: the factors of both models differ by what the features do."""
+    torch.manual_seed(1)
+    net = build(CONFIGS["cnn"], channels=CHANNELS, labels=LABELS).eval()
+    x, targets = windows(400, 1), np.arange(400) % LABELS
+    known = LabelledWindows(x, targets, np.full(400, "a"), np.arange(400))
+    channels = ("body_acc_x", "body_acc_y", "body_acc_z", "gravity_x", "gravity_y", "gravity_z")
+    model = with_refusal(to_onnx(net, window_len=WINDOW_LEN), fit_refusal(net, known, known, channels))
+    packed = quantize(model, x)
+    nodes = [node.op_type for node in onnx.load_from_string(packed).graph.node]
+    assert nodes[-1] == "Mul"
+    assert "QuantizeLinear" in nodes
+    samples = np.concatenate([x[:100], 3.0 * x[:100]])
+    whole, small = (session(m).run(["probabilities"], {"windows": samples})[0].sum(axis=1) for m in (model, packed))
+    assert np.median(whole[:100]) > 0.95
+    assert whole[100:].max() < 0.05
+    np.testing.assert_allclose(small, whole, atol=0.15)
 
 
 def test_a_model_without_a_last_layer_is_refused() -> None:
