@@ -286,7 +286,7 @@ def _not_supported(bundle: ModelBundle, variation: Variation) -> str | None:
     least_hz = bundle.manifest.min_feed_rate_hz
     if variation.rate_hz is not None and variation.rate_hz < _RATE_TOLERANCE * least_hz:
         return f"needs {least_hz:g} Hz"
-    optional: Sequence[str] = getattr(bundle.spec, "optional_sensors", ())
-    if variation.lacks is not None and variation.lacks in bundle.spec.sensors and variation.lacks not in optional:
+    needed = set(bundle.spec.sensors) - set(bundle.spec.optional_sensors)
+    if variation.lacks in needed:
         return f"needs {variation.lacks}"
     return None

@@ -14,6 +14,7 @@ from models.data import Sitting, stream_slice
 from models.robustness import score_variations, varied_sittings
 from models.variations import VARIATIONS, Variation
 from streamer.imu import ImuBatch
+from streamer.preprocessing.spec import Sensor
 from streamer.recording import ActivitySpan, Recording
 from tests.bundles import POSTURE_SPEC, POSTURES, START_NS, UNSMOOTHED, make_bundle
 from tests.motion import SECOND, joined, still
@@ -188,8 +189,11 @@ def test_losses_are_counted_and_what_is_not_served_says_why(tmp_path: Path) -> N
     assert "not supported: needs 12 Hz" in found.markdown()
 
 
-def test_a_bundle_that_needs_the_gyroscope_is_not_scored_without_it(tmp_path: Path) -> None:
-    spec = msgspec.structs.replace(POSTURE_SPEC, channels=(*POSTURE_SPEC.channels, "gyro_x"))
+@pytest.mark.parametrize("optional", [(), ("gyro",)])
+def test_a_bundle_is_scored_without_the_gyroscope_where_it_may_lack_it(
+    tmp_path: Path, optional: tuple[Sensor, ...]
+) -> None:
+    spec = msgspec.structs.replace(POSTURE_SPEC, channels=(*POSTURE_SPEC.channels, "gyro_x"), optional_sensors=optional)
     found = score_variations(
         make_bundle(tmp_path, spec=spec),
         postures(),
@@ -198,4 +202,8 @@ def test_a_bundle_that_needs_the_gyroscope_is_not_scored_without_it(tmp_path: Pa
         seen_in_training=False,
         variations=(BY_NAME["no_gyro"], BY_NAME["gyro_stops"]),
     )
-    assert [one.not_supported for one in found.varied] == ["needs gyro", "needs gyro"]
+    if optional:
+        assert [one.accuracy for one in found.varied] == [1.0, 1.0]
+        assert [one.windows_share for one in found.varied] == pytest.approx([1.0, 1.0], abs=0.05)
+    else:
+        assert [one.not_supported for one in found.varied] == ["needs gyro", "needs gyro"]
