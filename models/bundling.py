@@ -18,9 +18,11 @@ from models.crossvalidation import CrossValidation, crossvalidations_in, read_cr
 from models.data import Sitting, group_folds, labelled_windows
 from models.epoch import Epoch
 from models.export import to_onnx
+from models.false_activity import evaluate_unworn
 from models.golden import golden_vectors
 from models.networks import Network, parameter_count
 from models.recipes import Recipe
+from models.robustness import evaluate_variations
 from models.smoothing import DEFAULT, courses_of, fit_smoothing, spliced
 from models.streaming import evaluate_streaming
 from models.training import fit, fit_temperature, logits, softmax, training_sittings, training_windows
@@ -182,6 +184,11 @@ def write_card(recipe: Recipe, bundle: ModelBundle, folder: Path) -> None:
             [evaluate_bundle(bundle, dataset) for dataset in recipe.evaluate_on],
             [evaluate_streaming(bundle, dataset) for dataset in recipe.stream_on],
             crossvalidations_in(bundle),
+            stressed=[
+                figures.markdown()
+                for dataset in recipe.stress_on
+                for figures in (evaluate_variations(bundle, dataset), evaluate_unworn(bundle, dataset))
+            ],
             tried=what_was_tried(recipe),
         ),
         encoding="utf-8",

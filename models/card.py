@@ -45,6 +45,7 @@ def card(
     streaming: Sequence[StreamingAssessment],
     crossvalidations: Sequence[CrossValidation],
     *,
+    stressed: Sequence[str] = (),
     tried: str | None,
 ) -> str:
     """CARD.md as text; every figure in it comes from a command that it names.
@@ -55,6 +56,7 @@ def card(
         assessments: how it does on windows.
         streaming: how it does on whole recordings.
         crossvalidations: how others of the recipe do.
+        stressed: how it does on varied recordings and on watches that nobody wears, as Markdown.
         tried: what was tried on the way, as Markdown.
     """
     parts = [
@@ -68,6 +70,7 @@ def card(
         *(crossvalidated(one) for one in crossvalidations),
         *(assessed(one) for one in assessments),
         *(streamed(one) for one in streaming),
+        *stressed,
     ]
     if tried is not None:
         parts += ["## What was tried", tried]

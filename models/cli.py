@@ -292,6 +292,7 @@ def quantize(
 ) -> None:
     """Write a bundle's twin in integers of 8 bits, and compare the two: size, accuracy, equal answers, time."""
     _require_train_extra()
+    from models.quantized import card as card_of
     from models.quantized import compare
     from models.quantizing import quantize_bundle
     from models.subjects import known_subjects
@@ -303,6 +304,7 @@ def quantize(
     quantized = quantize_bundle(whole, folder)
     _say(f"wrote {folder}: bundle {quantized.manifest.name}, digest {quantized.digest}")
     result = compare(whole, quantized, subjects=part)
+    (folder / "CARD.md").write_text(card_of(result), encoding="utf-8")
     print(result.text())
     _write(json_file, result.json())
 

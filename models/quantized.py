@@ -133,6 +133,15 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+def card(result: Comparison) -> str:
+    """CARD.md of the bundle in integers, as text."""
+    of = (
+        f"The model of `{result.of}` (digest `{result.of_digest}`) in integers of 8 bits: what that model's card says "
+        "of its data, their terms and its limits holds here, too."
+    )
+    return "\n\n".join((f"# {result.bundle}", of, "## Figures", result.markdown())) + "\n"
+
+
 def compare(whole: ModelBundle, quantized: ModelBundle, *, subjects: Subjects = "test") -> Comparison:
     """Both bundles over the windows of the data set that they were trained on.
 

@@ -67,6 +67,7 @@ class Recipe:
         folds: cross-validation folds by group.
         evaluate_on: data sets whose figures stand on the card.
         stream_on: data sets of which whole recordings are streamed for the card.
+        stress_on: data sets whose recordings are varied for the card, and given a dead axis.
         calibrated: whether temperature and smoothing are fitted on held-out groups; not where all groups are one
             person, whom the model knows too well to be told how sure it may be of others.
         min_feed_rate_hz: slowest feed that the model is meant to take.
@@ -90,6 +91,8 @@ class Recipe:
     min_feed_rate_hz: float
     calibrated: bool = True
     version: str = "1"
+    # No part of what decides a fit, whose digest is of this value's text.
+    stress_on: tuple[str, ...] = field(default=(), repr=False)
     limits: tuple[str, ...] = field(default=())
 
 

@@ -143,6 +143,7 @@ def test_quantize_writes_a_bundle_of_its_own_name_that_loads_and_compares_it(dat
     assert (bundle.manifest.name, bundle.digest) == ("fitbit-cnn-int8", figures["digest"])
     assert figures["int8_bytes"] == (folder / "model.onnx").stat().st_size < 0.3 * figures["float32_bytes"]
     assert figures["equal_labels"] > 0.97
+    assert "in integers of 8 bits" in (folder / "CARD.md").read_text(encoding="utf-8")
     again = har_models("quantize", str(folder))
     assert (again.returncode, len(again.stderr.splitlines())) == (2, 1)
     assert "is quantized already" in again.stderr
