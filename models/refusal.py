@@ -11,7 +11,7 @@ are multiplied by a factor that is near 1 where training windows lie and near 0 
 In each view every activity is a few clusters with a spread of their own in each coordinate:
 
     distance = min over clusters c of sqrt(mean over coordinates i of ((z_i - c_i) / spread_ci)^2)
-    factor   = product over both views of sigmoid((threshold - distance) * steepness)
+    factor   = the smaller of both views' sigmoid((threshold - distance) * steepness)
 
 An activity's spreads are scaled so that of people whom the network did not see, the same share of each activity lies
 within 1: one that varies little is not judged by one that varies much.
@@ -46,7 +46,7 @@ REFUSED_SHARE: Final = 0.01
 RANK: Final = 16
 CLUSTERS: Final = 8
 #: The factor of a known window of median distance, in each view.
-_FACTOR_OF_MEDIAN: Final = 0.998
+_FACTOR_OF_MEDIAN: Final = 0.99
 #: Share of an activity's windows whose distance is at most 1.
 _WITHIN_ONE: Final = 0.95
 #: Of a cluster's mean squared spread, added to each coordinate's: some are nearly constant.
@@ -129,7 +129,7 @@ class Refusal:
 
     def factors(self, features: Float32, windows: Float32) -> Float32:
         """(m,) float32 from 0 to 1, of features (m, n) and their windows (m, window_len, channels)."""
-        return self.features.factors(features) * self.posture.factors(self.posture_of(windows))
+        return np.minimum(self.features.factors(features), self.posture.factors(self.posture_of(windows)))
 
     def distances(self, features: Float32, windows: Float32) -> Float32:
         """(m,) float32: the larger of both views' distances, 1 at the threshold."""
@@ -162,7 +162,7 @@ class Refuse(nn.Module):
         power = chosen.var(1, correction=0).sum(1, keepdim=True)
         means = windows[..., list(self._refusal.gravity)].mean(1)
         view = torch.cat([means, power.sqrt().sqrt().sqrt()], 1)
-        return _factor(self._refusal.features, features) * _factor(self._refusal.posture, view)
+        return torch.minimum(_factor(self._refusal.features, features), _factor(self._refusal.posture, view))
 
 
 def posture(windows: Float32, gravity: Sequence[int], motion: Sequence[int]) -> Float32:
@@ -321,7 +321,7 @@ def refusal_nodes(graph: Graph, features: str, windows: str, refusal: Refusal) -
     power = graph.add("Mul", mean_power, graph.constant(_scalar(len(refusal.motion))))
     strength = graph.add("Sqrt", graph.add("Sqrt", graph.add("Sqrt", power)))
     second = _region_nodes(graph, graph.add("Concat", down, strength, axis=1), refusal.posture)
-    return graph.add("Mul", first, second)
+    return graph.add("Min", first, second)
 
 
 def with_refusal(model: bytes, refusal: Refusal) -> bytes:

@@ -70,7 +70,7 @@ def test_one_known_window_in_a_hundred_is_refused_and_the_others_are_hardly_touc
 ) -> None:
     found = factors(refusal, network, windows(10_000, seed=12).samples)
     assert (found < 0.5).mean() == pytest.approx(0.01, abs=0.006)
-    assert np.median(found) > 0.99
+    assert np.median(found) > 0.98
     assert found.min() >= 0
     assert found.max() <= 1
 
@@ -144,7 +144,7 @@ def test_a_bundle_with_refusal_has_golden_vectors_and_is_served(
     known = windows(100, seed=19).samples
     sums = Classifier(bundle).predict(known).sum(axis=1)
     assert bundle.labels == POSTURES
-    assert np.median(sums) > 0.99
+    assert np.median(sums) > 0.98
     # The golden vectors are of made-up motion, and of nothing that this was taught.
     assert golden.probabilities.sum(axis=1).max() < 0.5
 
