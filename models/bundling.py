@@ -21,6 +21,7 @@ from models.export import to_onnx
 from models.false_activity import evaluate_unworn
 from models.golden import golden_vectors
 from models.networks import Network, parameter_count
+from models.profile import training_profile
 from models.recipes import Recipe
 from models.robustness import evaluate_variations
 from models.smoothing import DEFAULT, courses_of, fit_smoothing, spliced
@@ -29,6 +30,7 @@ from models.training import fit, fit_temperature, logits, softmax, training_sitt
 from streamer.activities import groups_of
 from streamer.bundle import SCHEMA, Manifest, ModelBundle, Smoothing, load_bundle, save_bundle, shipped_bundles
 from streamer.errors import ConfigError
+from streamer.likeness.profile import Profile
 
 #: Folds by group of which the first is held out to calibrate on.
 CALIBRATION_FOLDS: Final = 5
@@ -87,6 +89,7 @@ def make_bundle(
     *,
     seed: int,
     training: dict[str, str] | None = None,
+    profile: Profile | None = None,
 ) -> ModelBundle:
     """Export a network, add golden vectors, write the bundle and read it back.
 
@@ -118,6 +121,7 @@ def make_bundle(
         },
         model_sha256=_NO_DIGEST,
         golden_sha256=_NO_DIGEST,
+        profile=profile,
     )
     golden = golden_vectors(manifest, model, predictor(network, calibration.temperature), seed=seed)
     return save_bundle(folder, manifest, model, golden)
@@ -153,7 +157,8 @@ def finish_bundle(
     say(f"temperature {calibration.temperature:.3f}, {calibration.smoothing}; fitting on all training groups")
     train = training_windows(recipe, sittings, seed=seed)
     network, _ = fit(recipe, train, seed=seed, on_epoch=on_epoch)
-    bundle = make_bundle(recipe, network, calibration, folder, seed=seed, training=figures)
+    profile = training_profile(recipe, sittings)
+    bundle = make_bundle(recipe, network, calibration, folder, seed=seed, training=figures, profile=profile)
     say("scoring")
     write_card(recipe, bundle, folder)
     return bundle

@@ -342,6 +342,26 @@ def card(
     _say(f"wrote {folder / 'CARD.md'}: digest {written.digest}")
 
 
+@app.command()
+def profile(
+    bundle: BundleName,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="folder of the bundle with it; by default the bundle's own")
+    ] = None,
+) -> None:
+    """Add to a bundle what its training recordings were like, for --explain and live warnings; its digest changes."""
+    _require_train_extra()
+    from models.profile import add_profile
+    from models.recipes import find_recipe
+    from streamer.bundle import find_bundle, load_bundle
+
+    folder = find_bundle(bundle)
+    loaded = load_bundle(folder)
+    written = add_profile(find_recipe(loaded.manifest.name), loaded, out or folder)
+    described = written.manifest.profile
+    _say(f"wrote {out or folder}: digest {written.digest}, profile of {described.summary if described else 'nothing'}")
+
+
 def main() -> NoReturn:
     """Entry point of `har-models`."""
     run(app, "har-models")

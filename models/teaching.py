@@ -149,6 +149,7 @@ def _bundle(base: ModelBundle, taught: _Taught, folder: Path, places: dict[str, 
         model_sha256=_NO_DIGEST,
         golden_sha256=_NO_DIGEST,
         groups=places,
+        profile=base.manifest.profile,
     )
     golden = golden_vectors(manifest, model, lambda windows: softmax(logits(network, windows.copy())), seed=0)
     bundle = save_bundle(folder, manifest, model, golden)

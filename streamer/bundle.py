@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from streamer.activities import GROUPS, NAME, UNKNOWN, groups_around, groups_of
 from streamer.errors import BundleError, ConfigError, nearest, one_line
+from streamer.likeness.profile import Profile
 from streamer.npz import read_npz
 from streamer.preprocessing.spec import PreprocessingSpec
 
@@ -78,6 +79,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         training: how it was made: recipe, seed, data, terms; for people and for `har-models report`.
         model_sha256, golden_sha256: content of the two files.
         groups: by label the group that it belongs to, where that is not its place in `streamer.activities.GROUPS`.
+        profile: what the training recordings were like, for telling what readings are unlike them; None where nobody
+            knows.
     """
 
     schema: int
@@ -91,6 +94,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     model_sha256: Sha256
     golden_sha256: Sha256
     groups: dict[str, str] = {}  # msgspec copies it
+    profile: Profile | None = None
 
 
 class _Schema(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal, NoReturn, get_args, get_origi
 import msgspec
 import typer
 
-from streamer.commandline import fail, run
+from streamer.commandline import fail, run, say
 from streamer.completion import Offer, bundles, one_of
 from streamer.config import DEFAULT_MODEL, EMBEDDED, Settings, choices, load_settings
 from streamer.errors import ConfigError, HarError
@@ -180,16 +180,33 @@ def classify(
     publish: Annotated[
         Literal["changes", "windows"], typer.Option(help="Show changes of activity, or every window too.")
     ] = "changes",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also say in what the readings are unlike the model's training data.")
+    ] = False,
 ) -> None:
     """Run the recognizer over a recording, without a broker."""
-    from streamer.offline import classify_file
+    from streamer.activities import UNKNOWN
+    from streamer.bundle import find_bundle, load_bundle
+    from streamer.offline import classify_recordings
     from streamer.output import printer
+    from streamer.recording import read_recordings
 
     show = printer(output)
+    recordings = read_recordings(file)
     # From the same sources as the service's.
-    chosen = load_settings({} if model is None else {"model": model}).model
-    for event in classify_file(file, model=chosen, every_window=publish == "windows"):
+    bundle = load_bundle(find_bundle(load_settings({} if model is None else {"model": model}).model))
+    recognised = False
+    for event in classify_recordings(recordings, bundle, every_window=publish == "windows"):
         show(event)
+        recognised |= event.activity != UNKNOWN
+    if explain:
+        from streamer.explanation import explain as explanation_of
+        from streamer.explanation import print_explanations
+
+        told = (explanation_of(recording, bundle.manifest) for recording in recordings)
+        print_explanations(told, as_json=output == "json")
+    elif not recognised:
+        say("har-stream", "nothing was recognised; --explain says in what the readings are unlike the training data")
 
 
 def _doctor(

@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 
 from streamer.activities import UNKNOWN
 from streamer.errors import RejectReason
+from streamer.likeness.finding import KINDS, Kind
 from streamer.results import Counts
 from streamer.wire.events import EventType, Reason
 
@@ -127,6 +128,13 @@ class Metrics:
             "Windows of watches that the model can't take, by reason",
             "reason",
             ("sensor_missing", "feed_rate"),
+        )
+        self.unlike_training: dict[Kind, Counter] = _counters(
+            registry,
+            "har_unlike_training",
+            "Watches whose readings are unlike the training data, by what was found",
+            "finding",
+            KINDS,
         )
         self.gaps = Counter("har_gaps", "Holes too long to bridge", registry=registry)
 

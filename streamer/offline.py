@@ -5,10 +5,10 @@ Of a capture it is given the messages as they came, when they came: what was tol
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from streamer.bundle import find_bundle, load_bundle
+from streamer.bundle import ModelBundle, find_bundle, load_bundle
 from streamer.preprocessing.pipeline import pieces
 from streamer.recognizer import Recognizer
 from streamer.recording import Arrived, Recording, in_order_of_arrival, read_recordings
@@ -23,10 +23,14 @@ def classify_file(path: Path, *, model: str, every_window: bool = False) -> Iter
         BundleError: the model can't be used.
         RecordingError: the file isn't a recording.
     """
-    recordings = read_recordings(path)
-    recognizer = Recognizer(
-        load_bundle(find_bundle(model)), limits=Limits(max_watches=max(len(recordings), 1)), every_window=every_window
-    )
+    yield from classify_recordings(read_recordings(path), load_bundle(find_bundle(model)), every_window=every_window)
+
+
+def classify_recordings(
+    recordings: Sequence[Recording], bundle: ModelBundle, *, every_window: bool = False
+) -> Iterator[ActivityEvent]:
+    """Events of the recordings of one file; see `classify_file`."""
+    recognizer = Recognizer(bundle, limits=Limits(max_watches=max(len(recordings), 1)), every_window=every_window)
     if any(recording.arrivals for recording in recordings):
         yield from _classify_arrivals(recognizer, in_order_of_arrival(recordings))
         return

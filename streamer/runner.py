@@ -22,6 +22,7 @@ from streamer.config import EMBEDDED, Settings
 from streamer.durability.store import StateStore
 from streamer.errors import ConfigError
 from streamer.http import http_server
+from streamer.likeness.fleet import FleetLikeness
 from streamer.live.board import Board
 from streamer.live.feed import LivePage
 from streamer.live.site import Names, absent_page, machine_names
@@ -106,7 +107,8 @@ async def _run(
         store = await stack.enter_async_context(_state_store(settings, metrics, recognizer.bundle.digest))
         paints = settings.output == "text" and settings.workers == 1 and can_paint(sys.stdout)
         no_page = why_no_page(settings)
-        board = Board(recognizer) if paints or no_page is None else None
+        likeness = FleetLikeness(recognizer.bundle.manifest, recognizer.watches.slot_of)
+        board = Board(recognizer, likeness.of) if paints or no_page is None else None
         service = Service(
             settings,
             recognizer,
@@ -114,6 +116,7 @@ async def _run(
             clock,
             show=printer("none" if paints else settings.output),
             board=board,
+            likeness=likeness,
             store=store,
             announcer=_announcer(settings, recognizer, metrics),
             tracing=tracing,

@@ -29,9 +29,11 @@ from streamer.durability.store import StateStore
 from streamer.errors import HarError
 from streamer.ingest import Ingest
 from streamer.ingress import Arrival, Ingress
+from streamer.likeness.fleet import FleetLikeness
 from streamer.live.board import Board
 from streamer.metrics import Metrics, StageClock
 from streamer.mqtt.connection import Outgoing, RefusedError, SessionError
+from streamer.notices import Notices
 from streamer.outbox import Outbox
 from streamer.reception import Reception, Refusals
 from streamer.recognizer import Recognizer
@@ -88,6 +90,7 @@ class Service:
         *,
         show: Callable[[ActivityEvent], None],
         board: Board | None = None,
+        likeness: FleetLikeness | None = None,
         store: StateStore | None = None,
         announcer: Announcer | None = None,
         tracing: Tracing | None = None,
@@ -103,6 +106,7 @@ class Service:
             clock: whose `mark` the recognizer calls.
             show: takes each event as it is decided.
             board: keeps what the live page shows; None where there is none.
+            likeness: judges whether watches are like those of the training data; None for one of its own.
             store: keeps what outlives the process; None to keep nothing.
             announcer: tells Home Assistant of the watches; None to tell nobody.
             tracing: makes traces of calls; None for none.
@@ -118,6 +122,12 @@ class Service:
         self._announcer = announcer
         self._tracing = tracing
         self._board = board
+        manifest = recognizer.bundle.manifest
+        self._notices = Notices(
+            FleetLikeness(manifest, recognizer.watches.slot_of) if likeness is None else likeness,
+            manifest.name,
+            lambda kind: metrics.unlike_training[kind].inc(),
+        )
         self._ingress = Ingress(
             limit_bytes=settings.queue_bytes,
             limit_messages=settings.queue_bytes // _MESSAGE_BYTES,
@@ -366,6 +376,7 @@ class Service:
         watches = self._recognizer.watches
         while True:
             await asyncio.sleep(_TICK_S)
+            self._notices.take((), time.monotonic_ns())
             now_ns = clock.now_ns()
             # What was left with the broker may be of a watch that seems silent.
             if self._session is None or self._reception.left or not watches.is_due(now_ns - self._deaf_ns):
@@ -421,6 +432,7 @@ class Service:
             self._announcer.note(result.events)
         if self._board is not None:
             self._board.take(result)
+        self._notices.take(result.batches, time.monotonic_ns())
         self._metrics.count(result.counts)
         self._metrics.dropped_messages["overload"].inc(self._ingress.dropped - self._drops_counted)
         self._drops_counted = self._ingress.dropped

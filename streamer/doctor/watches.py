@@ -16,9 +16,11 @@ from streamer.doctor.ear import Ear, Nearby
 from streamer.doctor.finding import Finding, failed, ok, skipped, warning
 from streamer.doctor.probe import Heard as Arrived
 from streamer.doctor.probe import Login
-from streamer.doctor.scale import FASTEST_RAD_S, Scale, scale_of, stuck_axes
 from streamer.errors import PayloadError, RejectReason
 from streamer.imu import ImuBatch
+from streamer.likeness.scale import Scale, scale_of, seconds_of
+from streamer.likeness.sensor import stuck_axes
+from streamer.likeness.turning import FASTEST_RAD_S
 from streamer.recognizer import Recognizer
 from streamer.results import Result
 from streamer.sources import Source
@@ -61,12 +63,14 @@ _UNIT_SAYS: Final[dict[Scale, str]] = {
     "g": "|acc| at rest is 1: accelerations seem to be in g",
     "raw": "no watch is accelerated like this: they seem to be milli-g, or counts of the sensor",
     "no_gravity": "accelerations are far below 9.81: gravity has been taken out, or they are in g",
+    "other": "|acc| at rest is far from 9.81: accelerations seem to be scaled wrongly",
     "unclear": "it cannot be told whether its accelerations are in m/s²",
 }
 _UNIT_NEXT: Final[dict[Scale, str]] = {
     "g": "multiply by 9.80665 in the sender, or switch the app to m/s²",
     "raw": "scale them to m/s² in the sender (milli-g: by 0.00980665)",
     "no_gravity": "send the acceleration with gravity, in m/s² (Android: TYPE_ACCELEROMETER, not linear acceleration)",
+    "other": "scale the sensor's counts by its range, to m/s², and once",
     "unclear": "let the watch lie still while the doctor listens; readings are expected in m/s², gravity included",
 }
 
@@ -228,7 +232,7 @@ def check_units(heard: Heard) -> Finding:
                 names = ", ".join(f"{sensor}_{_AXES[axis]}" for axis in axes)
                 bad.append((watch.name, f"{names} never changes", "send all three axes as they are measured"))
         if "acc" in watch.sensors:
-            scale = scale_of(watch.times("acc"), watch.values("acc"))
+            scale = scale_of(seconds_of(watch.times("acc"), watch.values("acc")))
             if scale == "m/s2":
                 told.append(watch.name)
             else:

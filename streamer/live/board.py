@@ -9,16 +9,17 @@ No clock and no I/O: time is an argument. Nothing here changes what is recognize
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
 
 from streamer.bouts import NO_WINDOW
+from streamer.likeness.finding import Finding
 from streamer.live.documents import Detail, Fleet, Row
 from streamer.live.facts import Fact, of_clock, of_rates, of_source, trouble, without
 from streamer.live.history import BoutHistory
-from streamer.live.reasons import Why, in_doubt, reasons
+from streamer.live.reasons import Why, in_doubt, reasons, unlike
 from streamer.live.survey import Page, Survey, natural
 from streamer.live.traces import Traces
 from streamer.preprocessing.timelines import NEVER
@@ -40,8 +41,17 @@ class Board:
     State: the latest bouts of all watches, the traces of those that are looked at, and the latest survey.
     """
 
-    def __init__(self, recognizer: Recognizer) -> None:
+    def __init__(
+        self, recognizer: Recognizer, findings_of: Callable[[str], Sequence[Finding]] = lambda _device_id: ()
+    ) -> None:
+        """Nothing is known yet.
+
+        Args:
+            recognizer: of the watches.
+            findings_of: what in a watch's readings is unlike the training data.
+        """
         self._recognizer = recognizer
+        self._findings_of = findings_of
         self._watches = recognizer.watches
         self.manifest = recognizer.bundle.manifest
         self.digest = recognizer.bundle.digest
@@ -177,6 +187,7 @@ class Board:
         found = reasons(
             standing, row, self.manifest, self.groups, silent_s=None if is_alive else (now_ns - heard_ns) / 1e9
         )
+        found = [*unlike(self._findings_of(name)), *found] if is_alive else found
         against = trouble(self._recognizer.source_of(name))
         return found if against is None else [against, *found]
 

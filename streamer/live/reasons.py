@@ -12,6 +12,8 @@ from streamer.activities import UNKNOWN
 from streamer.bouts import NO_WINDOW
 from streamer.bundle import Manifest
 from streamer.preprocessing.segments import RATE_READINGS
+from streamer.likeness.finding import Finding
+from streamer.preprocessing.align import RATE_READINGS
 from streamer.preprocessing.timelines import NEVER
 from streamer.standing import Standing
 from streamer.tracking import NONE
@@ -71,6 +73,13 @@ def reasons(
             Why("incomplete", f"{1 - completeness:.0%} of the latest window had to be bridged: readings are missing.")
         )
     return found
+
+
+def unlike(findings: Sequence[Finding]) -> list[Why]:
+    """What in a watch's readings is unlike the training data."""
+    return [
+        Why(finding.kind, f"{finding.seen[:1].upper()}{finding.seen[1:]}: {finding.advice}.") for finding in findings
+    ]
 
 
 def in_doubt(standing: Standing, row: int) -> list[int]:

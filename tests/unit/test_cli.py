@@ -82,7 +82,7 @@ def test_help_is_complete(har_stream: Callable[..., Ended]) -> None:
     for field in msgspec.structs.fields(Settings):
         assert field.type.__metadata__[-1].description in text
     classify = har_stream("classify", "--help")
-    assert set(re.findall(r"--[a-z-]+", classify.out)) == {"--model", "--output", "--publish", "--help"}
+    assert set(re.findall(r"--[a-z-]+", classify.out)) == {"--model", "--output", "--publish", "--explain", "--help"}
 
 
 @pytest.mark.parametrize("program", ["har-stream", "simulator", "har-models"])

@@ -20,10 +20,11 @@ from streamer.doctor.ear import Ear, Nearby
 from streamer.doctor.entry import check_client_id
 from streamer.doctor.finding import CHECKS
 from streamer.doctor.probe import Heard, Login
-from streamer.doctor.scale import Scale, scale_of, stuck_axes
 from streamer.doctor.watches import _ADVICE
 from streamer.errors import RejectReason
 from streamer.imu import ImuBatch
+from streamer.likeness.scale import Scale, scale_of, seconds_of
+from streamer.likeness.sensor import stuck_axes
 from streamer.wire import topics
 from streamer.wire.payload import encode_json
 from tests.bundles import POSTURE_SPEC, START_NS, make_bundle
@@ -59,7 +60,7 @@ def walking(seconds: float, rate_hz: float = 50.0) -> NDArray[np.float64]:
     [(1.0, "m/s2"), (1000 / 9.80665, "raw"), (4096 / 9.80665, "raw"), (0.0, "no_gravity")],
 )
 def test_unit_of_walking_is_told(unit: float, expected: Scale) -> None:
-    assert scale_of(times(5, 50.0), unit * walking(5)) == expected
+    assert scale_of(seconds_of(times(5, 50.0), unit * walking(5))) == expected
 
 
 @pytest.mark.parametrize(("unit", "expected"), [(9.81, "m/s2"), (1.0, "g"), (1000.0, "raw"), (0.001, "no_gravity")])
@@ -69,7 +70,7 @@ def test_unit_at_rest_is_told_whichever_way_the_watch_lies(
 ) -> None:
     rng = np.random.default_rng(1)
     acc = unit * (np.array(direction) + 0.005 * rng.normal(size=(200, 3)))
-    assert scale_of(times(4, 50.0), acc) == expected
+    assert scale_of(seconds_of(times(4, 50.0), acc)) == expected
 
 
 def test_axis_that_never_changes_is_named_unless_all_stand_still() -> None:
