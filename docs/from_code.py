@@ -17,6 +17,7 @@ from typer.main import get_command
 from streamer.activities import ACTIVITIES, GROUPS, groups_of
 from streamer.bundle import Manifest, Smoothing, load_bundle, shipped_bundles
 from streamer.config import Settings, expected
+from streamer.likeness.profile import Profile
 from streamer.metrics import Metrics
 from streamer.preprocessing.spec import LowPass, PreprocessingSpec
 
@@ -245,6 +246,7 @@ def bundle_schema() -> str:
         ("preprocessing", PreprocessingSpec),
         ("preprocessing.noise, .gravity and .gyro_drift", LowPass),
         ("smoothing", Smoothing),
+        ("profile", Profile),
     ):
         hints = get_type_hints(struct, include_extras=True)
         meanings = _attributes(struct)
@@ -321,7 +323,8 @@ def _python_type(annotation: Any) -> str:
     if members:
         return f"{_python_type(members[0])} or null"
     if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
-        return "object, see below"
+        number = len(annotation.__struct_fields__)
+        return f"list of {number} numbers" if annotation.__struct_config__.array_like else "object, see below"
     return {int: "integer", float: "number", str: "text"}[annotation] + bounds
 
 

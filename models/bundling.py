@@ -21,7 +21,7 @@ from models.export import to_onnx
 from models.false_activity import evaluate_unworn
 from models.golden import golden_vectors
 from models.networks import Network, parameter_count
-from models.profile import training_profile
+from models.profile import profile_of
 from models.recipes import Recipe
 from models.robustness import evaluate_variations
 from models.smoothing import DEFAULT, courses_of, fit_smoothing, spliced
@@ -178,6 +178,27 @@ def add_crossvalidation(recipe: Recipe, folder: Path, crossvalidation: Sequence[
         bundle = save_bundle(folder, manifest, bundle.model, bundle.golden)
     write_card(recipe, bundle, folder)
     return bundle
+
+
+def training_profile(recipe: Recipe, sittings: Sequence[Sitting]) -> Profile:
+    """What a recipe's training recordings were like."""
+    return profile_of(
+        sittings,
+        least_hz=recipe.min_feed_rate_hz,
+        max_gap_ns=recipe.spec.max_gap_ns,
+        reach_deg=recipe.variety.rotation_deg,
+    )
+
+
+def add_profile(recipe: Recipe, bundle: ModelBundle, folder: Path) -> ModelBundle:
+    """Write a bundle with its training recordings' profile into a folder; the model stays as it is.
+
+    Raises:
+        RecordingError: the data set is missing or not in its published form.
+        BundleError: what was written does not verify.
+    """
+    profile = training_profile(recipe, training_sittings(recipe))
+    return save_bundle(folder, msgspec.structs.replace(bundle.manifest, profile=profile), bundle.model, bundle.golden)
 
 
 def write_card(recipe: Recipe, bundle: ModelBundle, folder: Path) -> None:

@@ -349,9 +349,9 @@ def profile(
         Path | None, typer.Option(metavar="DIR", help="folder of the bundle with it; by default the bundle's own")
     ] = None,
 ) -> None:
-    """Add to a bundle what its training recordings were like, for --explain and live warnings; its digest changes."""
+    """Add to a bundle what its training recordings were like; its digest changes, and `card` writes its card anew."""
     _require_train_extra()
-    from models.profile import add_profile
+    from models.bundling import add_profile
     from models.recipes import find_recipe
     from streamer.bundle import find_bundle, load_bundle
 

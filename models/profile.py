@@ -7,17 +7,12 @@ numbers mean the same on both sides.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from models.data import Sitting
-from models.recipes import Recipe
-from models.training import training_sittings
-from streamer.bundle import ModelBundle, load_bundle, save_bundle
 from streamer.errors import ConfigError
 from streamer.likeness.feed import feed_of
 from streamer.likeness.judge import figures_of
@@ -30,7 +25,7 @@ from streamer.likeness.turning import agreement_of
 #: Seconds at rest, or in motion, without which nothing is known of directions there.
 _LEAST_S: Final = 60
 #: Readings of a message, where a recording holds none.
-_MESSAGE: Final = 64
+_MESSAGE: Final = 16
 #: Directions of gravity within this of those of training are familiar, though the model was not trained to bear more.
 LEAST_REACH_DEG: Final = 30.0
 #: A model that was trained to bear turns like this bears any orientation.
@@ -89,37 +84,6 @@ def profile_of(
         moving=moving,
         reach_deg=max(reach_deg, LEAST_REACH_DEG),
     )
-
-
-def training_profile(recipe: Recipe, sittings: Sequence[Sitting] | None = None) -> Profile:
-    """What a recipe's training recordings were like.
-
-    Args:
-        recipe: of the model.
-        sittings: its training recordings where they have been read already.
-
-    Raises:
-        RecordingError: the data set is missing or not in its published form.
-    """
-    sittings = training_sittings(recipe) if sittings is None else sittings
-    return profile_of(
-        sittings,
-        least_hz=recipe.min_feed_rate_hz,
-        max_gap_ns=recipe.spec.max_gap_ns,
-        reach_deg=recipe.variety.rotation_deg,
-    )
-
-
-def add_profile(recipe: Recipe, bundle: ModelBundle, folder: Path) -> ModelBundle:
-    """Write a bundle with a profile into a folder; the model stays as it is, and the digest changes.
-
-    Raises:
-        RecordingError: the data set is missing or not in its published form.
-        BundleError: what was written does not verify.
-    """
-    manifest = msgspec.structs.replace(bundle.manifest, profile=training_profile(recipe))
-    save_bundle(folder, manifest, bundle.model, bundle.golden)
-    return load_bundle(folder)
 
 
 def _shares(seconds: NDArray[np.int64]) -> Shares:

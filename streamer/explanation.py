@@ -20,7 +20,7 @@ from streamer.likeness.stretch import stretches_of
 from streamer.recording import Recording
 
 #: Readings of a message, where a file holds none.
-_MESSAGE: Final = 64
+_MESSAGE: Final = 16
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,8 +17,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.bundling import training_profile
 from models.data import Sitting, group_folds, recordings_of
-from models.profile import training_profile
 from models.recipes import RECIPES, Recipe
 from models.training import training_sittings
 from streamer.bundle import Manifest, find_bundle, load_bundle
@@ -70,7 +70,8 @@ def _without_gravity(acc: Float64) -> Float64:
     """What is left of acceleration without its mean over 51 readings."""
     padded = np.pad(acc, ((25, 25), (0, 0)), mode="edge")
     total = np.concatenate([np.zeros((1, 3)), np.cumsum(padded, axis=0)])
-    return acc - (total[51:] - total[:-51]) / 51
+    rest: Float64 = acc - (total[51:] - total[:-51]) / 51
+    return rest
 
 
 def _one_value(values: Float64) -> Float64:

@@ -44,8 +44,9 @@ class Feed:
         rate_hz: readings per second, by the median step.
         mean_hz: readings per second altogether, pauses left out.
         missing: share of the time that lies in holes short enough to be bridged.
-        longest_ns: the longest step.
+        hole_ns: the longest hole short enough to be bridged, 0 for none.
         pauses: steps too long to be bridged.
+        pause_ns: the longest of these.
         shared: share of readings that have another one's time, but other values.
         unit: ns of the unit in which the times seem to be; 1 for ns.
     """
@@ -53,8 +54,9 @@ class Feed:
     rate_hz: float
     mean_hz: float
     missing: float
-    longest_ns: int
+    hole_ns: int
     pauses: int
+    pause_ns: int
     shared: float
     unit: int
 
@@ -81,8 +83,9 @@ def feed_of(track: Track, *, least_hz: float, max_gap_ns: int) -> Feed | None:
         rate_hz=1e9 / typical,
         mean_hz=len(steps) * 1e9 / float(np.minimum(steps, PAUSE_NS).sum()),
         missing=missing_ns / float(np.minimum(steps, PAUSE_NS).sum()),
-        longest_ns=int(steps.max()),
+        hole_ns=int(steps[is_hole].max(initial=0)),
         pauses=int((steps > max_gap_ns).sum()),
+        pause_ns=int(steps[steps > max_gap_ns].max(initial=0)),
         shared=_shared(track),
         unit=unit,
     )
@@ -218,13 +221,13 @@ def _spaced_hz(track: Track) -> float | None:
 def _holes(name: str, feed: Feed, max_gap_ns: int) -> Finding | None:
     if feed.missing <= _MISSING and feed.pauses < _MOST_PAUSES:
         return None
-    lost = f"{feed.missing:.0%} of the readings of {name} are missing"
+    seen = f"{feed.missing:.0%} of the readings of {name} are missing, in holes of up to {feed.hole_ns / 1e9:.2f} s"
     if feed.pauses >= _MOST_PAUSES:
-        lost = f"{feed.pauses} pauses in twenty seconds of readings of {name}"
+        seen = f"{feed.pauses} pauses in twenty seconds of readings of {name}, of up to {feed.pause_ns / 1e9:.1f} s"
     return Finding(
         kind="holes",
-        seen=f"{lost}, the longest hole is {feed.longest_ns / 1e9:.2f} s",
+        seen=seen,
         expected=f"holes up to {max_gap_ns / 1e9:g} s are bridged, longer ones end the activity",
         advice="look at the radio link, at what the phone's battery saver stops, and send fewer, longer messages",
-        figures={"missing": feed.missing, "pauses": float(feed.pauses), "longest_s": feed.longest_ns / 1e9},
+        figures={"missing": feed.missing, "pauses": float(feed.pauses), "hole_s": feed.hole_ns / 1e9},
     )

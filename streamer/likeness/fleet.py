@@ -66,6 +66,11 @@ class FleetLikeness:
     def __len__(self) -> int:
         return len(self._looks)
 
+    @property
+    def gathered(self) -> int:
+        """Watches whose readings are kept until there are enough of them, or are judged next."""
+        return len(self._gathering) + len(self._full)
+
     def of(self, device_id: str) -> Sequence[Finding]:
         """What holds of a watch."""
         look = self._looks.get(device_id)
@@ -87,7 +92,7 @@ class FleetLikeness:
             if look.due_ns > now_ns:
                 continue
             if look.gathering is None:
-                if len(self._gathering) + len(self._full) >= MOST_AT_ONCE:
+                if self.gathered >= MOST_AT_ONCE:
                     continue
                 look.gathering, look.since_ns = Gathering(), now_ns
                 self._gathering.append(look)

@@ -16,13 +16,11 @@ from streamer.likeness.profile import Profile
 from streamer.likeness.scale import Seconds, calm_gravity, judge_scale, seconds_of
 from streamer.likeness.sensor import judge_sensor
 from streamer.likeness.stretch import Stretch, Track
-from streamer.likeness.turning import agreement_of, judge_turning, still_turning
+from streamer.likeness.turning import judge_turning
 from streamer.preprocessing.timelines import SENSOR_SKEW_NS
 
 Int64 = NDArray[np.int64]
 
-#: Of a sensor that does not measure nothing else is told.
-_BROKEN: Final[frozenset[Kind]] = frozenset({"frozen", "dead_axis"})
 #: What only seems to be so, where another thing is.
 _SEEMING: Final[dict[Kind, tuple[Kind, ...]]] = {"acceleration_in_g": ("gravity_missing",)}
 _NAMES: Final = {"acc": "accelerometer", "gyro": "gyroscope"}
@@ -51,22 +49,24 @@ def judge(stretch: Stretch, manifest: Manifest) -> Judgement:
     rates = None if profile is None else f"{profile.rate_hz.low:.3g} to {profile.rate_hz.high:.3g}"
     least_hz, max_gap_ns = manifest.min_feed_rate_hz, spec.max_gap_ns
     found = _missing(stretch, manifest)
+    if not spec.uses_gyro:
+        # What the model does not take may be as it likes.
+        stretch = replace(stretch, gyro=None)
     found += judge_times(stretch, least_hz=least_hz, max_gap_ns=max_gap_ns, trained=rates)
     tracks = stretch.tracks.items()
     feeds = {name: feed_of(track, least_hz=least_hz, max_gap_ns=max_gap_ns) for name, track in tracks}
     stretch = _in_ns(stretch, {name: 1 if feed is None else feed.unit for name, feed in feeds.items()})
     for name, track in stretch.tracks.items():
-        # What the model does not take may be as it likes.
-        if name in spec.sensors:
-            found += judge_sensor(name, track.in_order()[1], _extreme(profile, name))
+        found += judge_sensor(name, track.in_order()[1], _extreme(profile, name))
     seconds = Seconds(np.empty((0, 3)), np.empty(0))
-    is_whole = _BROKEN.isdisjoint(finding.kind for finding in found)
+    # Of a sensor that does not measure nothing else is told; at rest that shows in no finding.
+    is_whole = not any((np.ptp(track.values, axis=0) == 0).any() for track in stretch.tracks.values())
     if stretch.acc is not None and is_whole:
         seconds = seconds_of(*stretch.acc.in_order())
         found += judge_scale(seconds, gravity_says(profile))
     if spec.uses_gyro and is_whole:
-        agreement = agreement_of(stretch)
-        found += judge_turning(stretch, agreement, still_turning(stretch))
+        agreed = None if profile is None or profile.agreement is None else profile.agreement.median
+        found += judge_turning(stretch, trained=agreed)
     figures = figures_of(stretch, feeds.get("acc") or feeds.get("gyro"), seconds)
     return Judgement(tuple(found), figures, directions_of(seconds), stretch.length_ns)
 

@@ -82,7 +82,8 @@ def cell_of(directions: Float64) -> Int64:
     # The other two axes, as they follow one another.
     across = directions[rows[:, None], (axis[:, None] + [1, 2]) % 3] / size[rows, axis][:, None]
     part = np.clip(((across + 1) * (_PARTS / 2)).astype(np.int64), 0, _PARTS - 1)
-    return (side * _PARTS + part[:, 0]) * _PARTS + part[:, 1]
+    cells: Int64 = (side * _PARTS + part[:, 0]) * _PARTS + part[:, 1]
+    return cells
 
 
 def _centers() -> Float64:
@@ -94,7 +95,8 @@ def _centers() -> Float64:
         axis, sign = side % 3, -1.0 if side >= 3 else 1.0
         found[cell, axis] = sign
         found[cell, (axis + 1) % 3], found[cell, (axis + 2) % 3] = middle[rest // _PARTS], middle[rest % _PARTS]
-    return found / np.linalg.norm(found, axis=1)[:, None]
+    units: Float64 = found / np.linalg.norm(found, axis=1)[:, None]
+    return units
 
 
 CENTERS: Final[Float64] = _centers()

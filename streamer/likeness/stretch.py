@@ -121,10 +121,13 @@ class Gathering:
         for lane, values in ((self._acc, batch.acc), (self._gyro, batch.gyro)):
             if values is not None and len(values) and lane.n < MOST:
                 lane.add(batch.t_ns, values)
-        lanes = (self._acc, self._gyro)
+        lanes = [lane for lane in (self._acc, self._gyro) if lane.n]
         if max(lane.n for lane in lanes) >= MOST:
             return True
-        return any(lane.length_ns >= LENGTH_NS and lane.n >= _LEAST for lane in lanes)
+        longest_ns = max(lane.length_ns for lane in lanes)
+        # Sensors may come in messages of their own, each of many seconds.
+        both = min(lane.length_ns for lane in lanes) >= LENGTH_NS // 2
+        return len(self) >= _LEAST and longest_ns >= (LENGTH_NS if both else 2 * LENGTH_NS)
 
     def __len__(self) -> int:
         return max(self._acc.n, self._gyro.n)

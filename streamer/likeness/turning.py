@@ -46,6 +46,8 @@ _LEAST_TURNING: Final = 0.1
 #: Correlations that show that two go together, and that they don't.
 _TOGETHER: Final = 0.8
 _APART: Final = 0.2
+#: Median of the training data from which on a model learned from sensors that go together.
+_TRAINED: Final = 0.5
 #: Slopes of a gyroscope in rad/s, and in degrees per second.
 _RIGHT: Final = (0.4, 2.5)
 _DEGREES: Final = (0.4 * np.pi / 180, 2.5 * np.pi / 180)
@@ -160,18 +162,19 @@ def _mean(values: Float64) -> Float64:
     return means
 
 
-def judge_turning(stretch: Stretch, agreement: Agreement | None, still_rad_s: float | None) -> list[Finding]:
+def judge_turning(stretch: Stretch, *, trained: float | None) -> list[Finding]:
     """What is wrong with the gyroscope's unit and axes.
 
     Args:
         stretch: of a watch.
-        agreement: of its sensors.
-        still_rad_s: see `still_turning`.
+        trained: the correlation of the training data's sensors; None where nobody knows it.
     """
     if stretch.gyro is None or not len(stretch.gyro):
         return []
+    agreement, still_rad_s = agreement_of(stretch), still_turning(stretch)
     fastest = float(np.abs(stretch.gyro.values).max())
-    fits = agreement is not None and agreement.best_correlation > _TOGETHER
+    # A model that learned from sensors that do not go together wants no others.
+    fits = (trained is None or trained > _TRAINED) and agreement is not None and agreement.best_correlation > _TOGETHER
     slope = agreement.slope if agreement is not None and agreement.correlation > _TOGETHER else None
     in_degrees = (slope is not None and _DEGREES[0] < slope < _DEGREES[1]) or fastest > FASTEST_RAD_S
     if slope is None and still_rad_s is not None and still_rad_s > _STILL_RAD_S:

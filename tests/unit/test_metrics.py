@@ -57,7 +57,7 @@ def test_labels_come_from_closed_sets() -> None:
         for sample in family.samples
         for label in sample.labels
     }
-    assert labels == {"kind", "reason", "stage", "status", "type", "activity", "le", "name", "digest"}
+    assert labels == {"kind", "reason", "stage", "status", "type", "activity", "le", "name", "digest", "finding"}
 
 
 def test_counts_reach_the_registry() -> None:
