@@ -86,19 +86,22 @@ def scale_of(seconds: Seconds) -> Scale:
         return "raw"
     pairs = zip(length.tolist(), seconds.spread.tolist(), strict=True)
     said = Counter(judge(_SENSOR, Second(mean, spread)) for mean, spread in pairs)
-    verdict, votes = said.most_common(1)[0]
+    gravity = calm_gravity(seconds)
     if said[MS2] * 2 > len(seconds):
-        gravity = calm_gravity(seconds)
         right = gravity is None or _RIGHT[0] < gravity / STANDARD_GRAVITY < _RIGHT[1]
         return "m/s2" if right else "other"
-    if (said[G] + said[NO_GRAVITY]) * 2 <= len(seconds):
-        return "other" if calm_gravity(seconds) is not None else "unclear"
+    if (said[G] + said[NO_GRAVITY]) * 2 > len(seconds):
+        return _small(length, said)
+    return "unclear" if gravity is None else "other"
+
+
+def _small(length: Float64, said: Counter[int]) -> Scale:
+    """What means of seconds that are far below 9.81 stand for."""
     low, high = np.quantile(length, (0.1, 0.9)).tolist()
     if _AS_IF_G[0] < low and high < _AS_IF_G[1]:
         return "g"
-    if _PERHAPS_G[0] < low and high < _PERHAPS_G[1]:
-        return "unclear"
-    return "no_gravity" if verdict == NO_GRAVITY and votes * 2 > len(seconds) else "unclear"
+    perhaps_g = _PERHAPS_G[0] < low and high < _PERHAPS_G[1]
+    return "no_gravity" if said[NO_GRAVITY] * 2 > len(length) and not perhaps_g else "unclear"
 
 
 def calm_gravity(seconds: Seconds) -> float | None:
