@@ -72,7 +72,7 @@ def judge(stretch: Stretch, manifest: Manifest) -> Judgement:
 
 
 def _missing(stretch: Stretch, manifest: Manifest) -> list[Finding]:
-    needed = manifest.preprocessing.sensors
+    needed = manifest.preprocessing.required_sensors
     lacking = [name for name in needed if name not in stretch.tracks]
     if not lacking or not stretch.tracks or stretch.length_ns < SENSOR_SKEW_NS:
         return []

@@ -11,8 +11,8 @@ import numpy as np
 from streamer.activities import UNKNOWN
 from streamer.bouts import NO_WINDOW
 from streamer.bundle import Manifest
-from streamer.preprocessing.segments import RATE_READINGS
 from streamer.likeness.finding import Finding
+from streamer.preprocessing.segments import RATE_READINGS
 from streamer.preprocessing.timelines import NEVER
 from streamer.standing import Standing
 from streamer.tracking import NONE
