@@ -116,6 +116,7 @@ def quantize(model: bytes, windows: Float32) -> bytes:
     if any(node.op_type in _PRODUCTS and node.name not in exact for node in proto.graph.node):
         proto = _static(proto, windows, exact)
     _pack_weights(proto.graph)
+    _trim(proto.graph)
     onnx.checker.check_model(proto, full_check=True)
     content: bytes = proto.SerializeToString()
     return content
@@ -218,6 +219,29 @@ def _pack_weights(graph: Any) -> None:  # noqa: ANN401 (onnx has no types)
         scaled = helper.make_node("Mul", [names[2], names[1]], [tensor.name])
         graph.node.insert(0, scaled)
         graph.node.insert(0, cast)
+
+
+def _trim(graph: Any) -> None:  # noqa: ANN401 (onnx has no types)
+    """Leave out what says nothing: zero points of zero, which is what they are without one, and long names."""
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        zero = values.get(node.input[2]) if node.op_type == "DequantizeLinear" and len(node.input) > 2 else None
+        # Activations' zero points must be of the type that they are quantized to.
+        if zero is not None and zero.dtype in {np.dtype(np.int8), np.dtype(np.int32)} and not zero.any():
+            del node.input[2]
+    used = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    names = {value.name: value.name for value in (*graph.input, *graph.output)}
+    for node in graph.node:
+        node.name = ""
+        for side in (node.input, node.output):
+            side[:] = [names.setdefault(name, f"v{len(names)}") if name else "" for name in side]
+    for tensor in kept:
+        tensor.name = names[tensor.name]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    # Shapes of values in between go by their former names.
+    del graph.value_info[:]
 
 
 def _run(model: bytes, samples: Float32) -> Float32:
