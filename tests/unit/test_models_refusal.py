@@ -98,20 +98,19 @@ def test_what_is_far_from_all_that_was_learned_is_refused(network: Network, refu
     assert factors(refusal, network, zeros)[0] < 0.01
 
 
-def test_an_activity_that_varies_little_is_not_judged_by_one_that_varies_much() -> None:
-    """Two activities, one a hundredth as wide as the other: a point is far off the narrow one by its own measure."""
+def test_an_activity_whose_people_are_alike_is_not_judged_by_one_whose_people_differ() -> None:
+    """Both are as wide among those learned from; other people do one of them five times as widely."""
     rng = np.random.default_rng(0)
 
-    def made(n: int) -> tuple[Float32, NDArray[np.int64]]:
+    def made(n: int, spread: float) -> tuple[Float32, NDArray[np.int64]]:
         targets = rng.integers(0, 2, n)
-        x = np.where(targets == 0, 100.0, 0.0)[:, None] + np.where(targets == 0, 10.0, 0.1)[:, None] * rng.normal(
-            size=(n, 2)
-        )
+        x = np.where(targets == 0, 100.0, 0.0)[:, None]
+        x = x + np.where(targets == 0, spread, 1.0)[:, None] * rng.normal(size=(n, 2))
         return x.astype(np.float32), targets
 
-    region = calibrated(fit_region(*made(2000), clusters=1), *made(2000))
-    wide, narrow = (region.distances(np.full((1, 2), at, np.float32))[0] for at in (110.0, 2.0))
-    assert wide < region.threshold < 2 * region.threshold < narrow
+    region = calibrated(fit_region(*made(2000, 1.0), clusters=1), *made(2000, 5.0))
+    differing, alike = (region.distances(np.full((1, 2), at, np.float32))[0] for at in (108.0, 8.0))
+    assert differing < region.threshold < 2 * region.threshold < alike
 
 
 def test_a_larger_share_lowers_the_threshold() -> None:
