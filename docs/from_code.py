@@ -16,6 +16,7 @@ from typer.main import get_command
 
 from streamer.activities import ACTIVITIES, GROUPS, groups_of
 from streamer.bundle import Manifest, Smoothing, load_bundle, shipped_bundles
+from streamer.chain import Chain
 from streamer.config import Settings, expected
 from streamer.likeness.profile import Profile
 from streamer.metrics import Metrics
@@ -246,6 +247,7 @@ def bundle_schema() -> str:
         ("preprocessing", PreprocessingSpec),
         ("preprocessing.noise, .gravity and .gyro_drift", LowPass),
         ("smoothing", Smoothing),
+        ("smoothing.chain", Chain),
         ("profile", Profile),
     ):
         hints = get_type_hints(struct, include_extras=True)

@@ -204,6 +204,7 @@ class BoutLog(Slots):
             gap_ns=hole_ns,
             model=self._model,
             model_digest=self._digest,
-            probabilities=dict(zip(self._labels, probabilities.tolist(), strict=True)),
+            # What passages have is no activity's; like "none of these" it is what the sum lacks of 1.
+            probabilities=dict(zip(self._labels, probabilities.tolist(), strict=False)),
             without=self._optional if self.partial[slot] else (),
         )

@@ -2,7 +2,8 @@
 
     <name>/
       bundle.json    the Manifest below
-      model.onnx     input "windows" (batch, window_len, channels) float32, output "probabilities" (batch, labels)
+      model.onnx     input "windows" (batch, window_len, channels) float32, output "probabilities" (batch, labels
+                     and passages)
       golden.npz     readings, windows and probabilities that this release must reproduce
       CARD.md        the model card, for people
 
@@ -25,6 +26,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from streamer.activities import GROUPS, NAME, UNKNOWN, groups_around, groups_of
+from streamer.chain import Chain, Share
 from streamer.errors import BundleError, ConfigError, nearest, one_line
 from streamer.likeness.profile import Profile
 from streamer.npz import read_npz
@@ -40,7 +42,6 @@ GOLDEN_LIMIT_BYTES: Final = 64_000_000
 #: Each is a series in several metrics.
 MOST_LABELS: Final = 256
 
-Share = Annotated[float, Meta(ge=0, le=1)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
@@ -48,13 +49,15 @@ class Smoothing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """How probabilities over time become bouts; fitted on held-out training subjects.
 
     Attributes:
-        weight: weight of the newest window in the exponential mean of probabilities; 1 means no smoothing.
+        weight: weight of the newest window in the exponential mean of probabilities; 1 means no smoothing, and beside
+            a chain nothing else may stand.
         enter: smoothed probability an activity must reach to start a bout.
         leave: smoothed probability below which the current activity ends as `unknown`.
         dwell: consecutive windows for which a new activity must lead before its bout starts.
         group_enter: what the labels of a group must reach together for the group to be told where none of them is
             sure enough; null to tell no groups. Above a half, so that no two apart from each other reach it.
         group_leave: what they fall below when the group is given up; null for `leave`.
+        chain: which state follows which, in place of the exponential mean; null for that.
     """
 
     weight: Annotated[float, Meta(gt=0, le=1)]
@@ -63,6 +66,16 @@ class Smoothing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     dwell: Annotated[int, Meta(ge=1, le=100)]
     group_enter: Annotated[float, Meta(gt=0.5, le=1)] | None = None
     group_leave: Share | None = None
+    chain: Chain | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a weight that would not be used.
+
+        Raises:
+            ConfigError: there are a chain and a weight.
+        """
+        if self.chain is not None and self.weight != 1:
+            raise ConfigError(f"smoothing.weight is {self.weight:g} beside a chain, which takes its place; expected 1")
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,6 +86,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         name: the bundle's name, as in `--model NAME`.
         version: version of the model, for people.
         labels: activities in the order of the model's outputs: of `streamer.activities`, or somebody's own.
+        passages: what the model's further outputs stand for, in their order: movements from one label to another, such
+            as stand_to_sit, that are recognised and never told.
         preprocessing: what a window is.
         min_feed_rate_hz: slowest feed that the model was shown to take; below it a watch is `unknown`.
         smoothing: what a bout is.
@@ -95,6 +110,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     golden_sha256: Sha256
     groups: dict[str, str] = {}  # msgspec copies it
     profile: Profile | None = None
+    passages: tuple[str, ...] = ()
 
 
 class _Schema(msgspec.Struct, frozen=True):
@@ -108,7 +124,7 @@ class Golden:
     Attributes:
         t_ns, acc, gyro: readings of a synthetic watch: (n,) int64 ns, (n, 3) float64 m/s², (n, 3) float64 rad/s.
         windows: (m, window_len, channels) float32, what the preprocessing makes of the readings.
-        probabilities: (m, labels) float32, what the model makes of the windows.
+        probabilities: (m, labels and passages) float32, what the model makes of the windows.
     """
 
     t_ns: NDArray[np.int64]
@@ -136,8 +152,13 @@ class ModelBundle:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Activities in the order of the model's outputs."""
+        """Activities in the order of the model's outputs; behind them it may have passages."""
         return self.manifest.labels
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What the model's outputs stand for: labels, then passages."""
+        return (*self.manifest.labels, *self.manifest.passages)
 
     @property
     def groups(self) -> dict[str, tuple[int, ...]]:
@@ -292,6 +313,19 @@ def _manifest(path: Path, content: bytes) -> Manifest:
             f"{path}: labels {wrong or list(manifest.labels)!s:.200} are not 1 to {MOST_LABELS} distinct names of "
             f"activities; expected names such as walking_upstairs, and not {UNKNOWN}"
         )
+    outputs = (*manifest.labels, *manifest.passages)
+    wrong = [name for name in manifest.passages if not NAME.fullmatch(name)]
+    if wrong or not len(set(outputs)) == len(outputs) <= MOST_LABELS:
+        raise BundleError(
+            f"{path}: passages {wrong or list(manifest.passages)!s:.200} are not distinct names that no label has, at "
+            f"most {MOST_LABELS} with the labels; expected names such as stand_to_sit"
+        )
+    chain = manifest.smoothing.chain
+    if chain is not None and chain.states != len(outputs) + 1:
+        raise BundleError(
+            f"{path}: smoothing.chain has {chain.states} states; expected {len(outputs) + 1}: {len(manifest.labels)} "
+            f"labels, {len(manifest.passages)} passages and none of these"
+        )
     misplaced = [
         f"{label} in {group}"
         for label, group in manifest.groups.items()
@@ -322,7 +356,7 @@ def _golden(path: Path, content: bytes, manifest: Manifest) -> Golden:
         "t_ns": (golden.t_ns, np.int64, (n,)),
         "acc": (golden.acc, np.float64, (n, 3)),
         "gyro": (golden.gyro, np.float64, (n, 3)),
-        "probabilities": (golden.probabilities, np.float32, (m, len(manifest.labels))),
+        "probabilities": (golden.probabilities, np.float32, (m, len(manifest.labels) + len(manifest.passages))),
     }
     for name, (array, dtype, shape) in shapes.items():
         if array.dtype != dtype or array.shape != shape or not m:

@@ -49,7 +49,7 @@ class Classifier:
         self._check_requirements(bundle.model)
         try:
             self._session = ort.InferenceSession(bundle.model, options, providers=["CPUExecutionProvider"])
-            self._labels = len(bundle.labels)
+            self._outputs = len(bundle.outputs)
             self._check_interface(bundle)
             found = self.predict(bundle.golden.windows)
             first = bundle.golden.windows[:_ALONE]
@@ -68,12 +68,12 @@ class Classifier:
             )
 
     def predict(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Probabilities (m, labels) float32 of windows (m, window_len, channels) float32.
+        """Probabilities (m, labels and passages) float32 of windows (m, window_len, channels) float32.
 
-        A row sums to 1 at most; what is left is the probability of none of the labels.
+        A row sums to 1 at most; what is left is the probability of none of these.
         """
         if not len(windows):
-            return np.empty((0, self._labels), np.float32)
+            return np.empty((0, self._outputs), np.float32)
         runs = [
             self._session.run([_OUTPUT], {_INPUT: windows[first : first + MAX_BATCH]})[0]
             for first in range(0, len(windows), MAX_BATCH)
@@ -110,7 +110,7 @@ class Classifier:
         inputs = [(i.name, i.type, i.shape[1:]) for i in self._session.get_inputs()]
         outputs = [(o.name, o.type, o.shape[1:]) for o in self._session.get_outputs()]
         expected_in = [(_INPUT, "tensor(float)", [spec.window_len, len(spec.channels)])]
-        expected_out = [(_OUTPUT, "tensor(float)", [len(bundle.labels)])]
+        expected_out = [(_OUTPUT, "tensor(float)", [len(bundle.outputs)])]
         if inputs != expected_in or outputs != expected_out:
             raise self._refusal(
                 f"takes {inputs!s:.200} and gives {outputs!s:.200}; "

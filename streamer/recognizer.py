@@ -86,7 +86,11 @@ class Recognizer:
             bundle.spec, capacity=capacity, lateness_ns=self._limits.lateness_ns, mark=self._mark
         )
         self._tracker = ActivityTracker(
-            len(bundle.labels), bundle.manifest.smoothing, capacity=capacity, groups=tuple(bundle.groups.values())
+            len(bundle.labels),
+            bundle.manifest.smoothing,
+            capacity=capacity,
+            groups=tuple(bundle.groups.values()),
+            passages=len(bundle.manifest.passages),
         )
         self._bouts = BoutLog(bundle, self._tracker, self.watches.names, capacity=capacity, every_window=every_window)
         self._notes = WatchNotes(capacity)
@@ -195,6 +199,7 @@ class Recognizer:
         slots = {name: slot for name in devices if (slot := self.watches.slot_of(name)) is not None}
         rows = np.fromiter(slots.values(), np.int64, len(slots))
         tracker, bouts, aligner = self._tracker, self._bouts, self._preprocessor.aligner
+        smoothed = np.where(tracker.started[rows, None], tracker.smoothed[rows], 0.0)
         return Standing(
             devices=tuple(slots),
             activity=tracker.activity[rows],
@@ -202,7 +207,8 @@ class Recognizer:
             confidence=bouts.confidence[rows],
             completeness=bouts.completeness[rows],
             latest_ns=bouts.window_start_ns[rows],
-            smoothed=np.where(tracker.started[rows, None], tracker.smoothed[rows], 0.0),
+            smoothed=smoothed[:, : tracker.labels],
+            passing=smoothed[:, tracker.labels : tracker.labels + tracker.passages],
             challenger=tracker.challenger[rows],
             lead=tracker.lead[rows],
             gap_ns=bouts.gap_ns[rows],
@@ -456,7 +462,8 @@ class Recognizer:
             names = self.watches.names
             # By name: a slot may be another watch's before the call is through.
             devices = [names[slot] for slot in windows.slots.tolist()]
-            result.windows.append(Scored(devices, windows.start_ns + self.bundle.spec.window_ns, probabilities))
+            told = probabilities[:, : len(self.bundle.labels)]
+            result.windows.append(Scored(devices, windows.start_ns + self.bundle.spec.window_ns, told))
         result.counts.windows += len(windows)
         if self.bundle.spec.optional_sensors:
             result.counts.partial += int(np.count_nonzero(windows.partial))

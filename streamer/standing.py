@@ -24,6 +24,7 @@ class Standing:
         completeness: (n,) float64, of the latest window.
         latest_ns: (n,) int64, start of the latest window; `bouts.NO_WINDOW` before the first.
         smoothed: (n, labels) float64, smoothed probabilities; zeros before the first window behind a start or a gap.
+        passing: (n, passages) float64, the same of the model's passages.
         challenger: (n,) int64, the activity that leads against the current one, `tracking.NONE` for none.
         lead: (n,) int64, windows for which it has led.
         gap_ns: (n,) int64, longest hole since the last change of activity.
@@ -43,6 +44,7 @@ class Standing:
     completeness: Float64
     latest_ns: Int64
     smoothed: Float64
+    passing: Float64
     challenger: Int64
     lead: Int64
     gap_ns: Int64

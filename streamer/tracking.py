@@ -8,6 +8,12 @@ Where a bundle tells groups of activities, too, the narrowest that is sure enoug
 
 windows     p p p ? ? ? s s s ? ? ?     p pasta is sure, s soup; ?: either of them, and nothing but eating is sure
 bouts       [pasta  )[eating)[soup      soup goes on while it does not fall below `leave`, though eating is surer
+
+Where a bundle's model knows passages, too, one in progress is neither told nor unknown:
+
+windows     S S S d d d T T T T         S sitting, d getting up, T standing
+bouts       [sitting  )[standing        what was told is held; the onset is the start of the first window at T, which
+                                        lies within the passage
 """
 
 from __future__ import annotations
@@ -20,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.bundle import Smoothing
+from streamer.chain import ForwardFilter
 from streamer.preprocessing.slots import Slots
 
 Int64 = NDArray[np.int64]
@@ -58,10 +65,10 @@ class Tracked:
 
 
 class ActivityTracker(Slots):
-    """Exponential smoothing, two thresholds and a minimum dwell.
+    """Smoothing by an exponential mean or a chain, two thresholds and a minimum dwell.
 
-    State: per slot the smoothed probabilities, the current activity and its onset, the challenger with its first
-    window and its lead. `reset` restarts a slot.
+    State: per slot the smoothed probabilities (of labels, then of passages, then with a chain of none of these), the
+    current activity and its onset, the challenger with its first window and its lead. `reset` restarts a slot.
 
     >>> tracker = ActivityTracker(2, Smoothing(weight=1.0, enter=0.6, leave=0.4, dwell=2), capacity=1)
     >>> one = np.array([0])
@@ -77,7 +84,13 @@ class ActivityTracker(Slots):
     ARRAYS = ("smoothed", "started", "activity", "onset_ns", "challenger", "lead", "challenger_onset_ns")
 
     def __init__(
-        self, labels: int, smoothing: Smoothing, *, capacity: int, groups: Sequence[Collection[int]] = ()
+        self,
+        labels: int,
+        smoothing: Smoothing,
+        *,
+        capacity: int,
+        groups: Sequence[Collection[int]] = (),
+        passages: int = 0,
     ) -> None:
         """No watch has a bout.
 
@@ -86,11 +99,15 @@ class ActivityTracker(Slots):
             smoothing: thresholds and dwell.
             capacity: slots.
             groups: labels of each group that may be told: a tree, so that of two one is inside the other or apart.
+            passages: how many outputs of the model there are behind the labels.
         """
+        self.labels, self.passages = labels, passages
         self.unknown = labels + len(groups)
         self._smoothing = smoothing
         self._groups = _Groups(labels, smoothing, groups) if groups and smoothing.group_enter is not None else None
-        self.smoothed = np.zeros((capacity, labels))
+        self._filter = None if smoothing.chain is None else ForwardFilter(smoothing.chain)
+        width = labels + passages if smoothing.chain is None else smoothing.chain.states
+        self.smoothed = np.zeros((capacity, width))
         self.started = np.zeros(capacity, np.bool_)
         self.activity = np.full(capacity, NONE)
         self.onset_ns = np.zeros(capacity, np.int64)
@@ -115,18 +132,19 @@ class ActivityTracker(Slots):
 
         Args:
             slots: (m,) int64.
-            probabilities: (m, labels) of the windows; what a row lacks of 1 is none of the labels.
+            probabilities: (m, labels and passages) of the windows; what a row lacks of 1 is none of these.
             start_ns: (m,) int64, starts of the windows.
         """
         rows = np.arange(len(slots))
-        newest = probabilities.astype(np.float64)
-        weight = np.where(self.started[slots], self._smoothing.weight, 1.0)[:, None]
-        smoothed = (1.0 - weight) * self.smoothed[slots] + weight * newest
-        self.smoothed[slots] = smoothed
-        self.started[slots] = True
+        smoothed = self._smooth(slots, probabilities)
+        # What the passages have together: it holds what was told before them.
+        passing: Float64 | float = 0.0
+        if smoothed.shape[1] > self.labels:
+            passing = smoothed[:, self.labels : self.labels + self.passages].sum(axis=1)
+            smoothed = smoothed[:, : self.labels]
 
         # A column for unknown, which no probability supports, and for groups that are never told.
-        nothing = np.zeros((len(slots), self.unknown + 1 - smoothed.shape[1]))
+        nothing = np.zeros((len(slots), self.unknown + 1 - self.labels))
         if self._groups is not None:
             nothing[:, :-1] = self._groups.sums(smoothed)
         support = np.concatenate([smoothed, nothing], axis=1)
@@ -134,10 +152,14 @@ class ActivityTracker(Slots):
         previous, challenger = self.activity[slots], self.challenger[slots]
         left = np.where(previous == NONE, 0.0, support[rows, previous])
         if self._groups is None:
-            holds = (previous >= 0) & (previous != self.unknown) & (left >= self._smoothing.leave)
+            holds = (previous >= 0) & (previous != self.unknown) & (left + passing >= self._smoothing.leave)
             otherwise = np.where(holds, previous, self.unknown)
         else:
-            otherwise = self._groups.narrowest(support, previous)
+            held = support
+            if self.passages:
+                held = support.copy()
+                held[rows, previous] += passing
+            otherwise = self._groups.narrowest(held, previous)
         wanted = np.where(smoothed[rows, leader] >= self._smoothing.enter, leader, otherwise)
         challenged = wanted != previous
         agrees = wanted == challenger
@@ -160,6 +182,19 @@ class ActivityTracker(Slots):
             (activity == NONE) | (activity == self.unknown), smoothed[rows, leader], support[rows, activity]
         )
         return Tracked(activity, previous, confidence, leader, left, switched, onset_ns, previous_onset_ns)
+
+    def _smooth(self, slots: Int64, probabilities: NDArray[np.floating]) -> Float64:
+        """(m, width) float64, what is kept as `smoothed` from now on."""
+        started = self.started[slots]
+        if self._filter is None:
+            newest = probabilities.astype(np.float64)
+            weight = np.where(started, self._smoothing.weight, 1.0)[:, None]
+            smoothed = (1.0 - weight) * self.smoothed[slots] + weight * newest
+        else:
+            smoothed = self._filter.update(self.smoothed[slots], started, probabilities)
+        self.smoothed[slots] = smoothed
+        self.started[slots] = True
+        return smoothed
 
 
 class _Groups:

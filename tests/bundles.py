@@ -45,17 +45,20 @@ def make_bundle(
     smoothing: Smoothing = UNSMOOTHED,
     min_feed_rate_hz: float = 8.0,
     groups: Mapping[str, str] | None = None,
+    passages: tuple[str, ...] = (),
 ) -> ModelBundle:
-    """A verified bundle in `folder`; label i is as probable as channel i's mean over the window is large.
+    """A verified bundle in `folder`; output i is as probable as channel i's mean over the window is large.
 
     Args:
         folder: where to write it.
         spec: any; its first channels are the ones that labels hang on.
-        labels: any, as many as there are channels at most.
+        labels: any, with the passages as many as there are channels at most.
         smoothing: any.
         min_feed_rate_hz: any.
         groups: of labels that the vocabulary has no place for.
+        passages: any.
     """
+    outputs = len(labels) + len(passages)
     motion = _turning_watch(spec)
     windows = windows_of([motion], spec).samples
     if motion.acc is None or motion.gyro is None:
@@ -72,9 +75,10 @@ def make_bundle(
         model_sha256="0" * 64,
         golden_sha256="0" * 64,
         groups=dict(groups or {}),
+        passages=passages,
     )
-    golden = Golden(motion.t_ns, motion.acc, motion.gyro, windows, mean_softmax(windows, len(labels)))
-    return save_bundle(folder, manifest, mean_softmax_onnx(spec, len(labels)), golden)
+    golden = Golden(motion.t_ns, motion.acc, motion.gyro, windows, mean_softmax(windows, outputs))
+    return save_bundle(folder, manifest, mean_softmax_onnx(spec, outputs), golden)
 
 
 def mean_softmax(windows: NDArray[np.float32], labels: int) -> NDArray[np.float32]:

@@ -21,6 +21,8 @@ from streamer.watch_state import WatchNotes
 #: Probabilities nearer than this to the first one are in doubt with it.
 _NEAR: Final = 0.25
 _SURE: Final = 0.8
+#: Passages that have more than this together are in progress.
+_PASSING: Final = 0.5
 
 
 class Why(msgspec.Struct, frozen=True, array_like=True):
@@ -62,7 +64,7 @@ def reasons(
     unfit = int(standing.unfit[row])
     if unfit != WatchNotes.FIT:
         found.append(_unfit(standing, row, manifest, WatchNotes.REASONS[unfit]))
-    elif not standing.smoothed[row].any():
+    elif not (standing.smoothed[row].any() or standing.passing[row].any()):
         found += _waiting(standing, row, manifest)
     else:
         found += _doubt(standing, row, manifest, groups)
@@ -97,6 +99,16 @@ def _doubt(standing: Standing, row: int, manifest: Manifest, groups: Mapping[str
     activity, challenger = int(standing.activity[row]), int(standing.challenger[row])
     found: list[Why] = []
     top = float(smoothed.max())
+    passing = standing.passing[row]
+    if passing.sum() > _PASSING:
+        likeliest = int(passing.argmax())
+        found.append(
+            Why(
+                "passing",
+                f"Between two activities: {spoken(manifest.passages[likeliest])} ({passing[likeliest]:.0%}). "
+                "What was told before holds until that is through.",
+            )
+        )
     if activity == len(names) - 1:
         if top < smoothing.enter:
             found.append(

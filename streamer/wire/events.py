@@ -48,7 +48,8 @@ class ActivityEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
             Of a clock that was set back, how far.
         reason: for ends and for unknown.
         model, model_digest: the bundle.
-        probabilities: for windows: probability by label, before smoothing.
+        probabilities: for windows: probability by label, before smoothing. What the sum lacks of 1 is passages between
+            activities, which are never told, and none of these.
         without: sensors that the model can do without and the window lacks, in part at least; absent for none.
     """
 
