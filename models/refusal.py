@@ -23,10 +23,11 @@ robustness.md has what was compared.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+import msgspec
 import numpy as np
 import onnx
 import torch
@@ -34,8 +35,10 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
-from models.data import LabelledWindows
+from models.data import LabelledWindows, Sitting, joined
 from models.networks import Network
+from streamer.preprocessing.pipeline import windows_of
+from streamer.preprocessing.spec import PreprocessingSpec
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -268,9 +271,9 @@ def fit_refusal(
 
     Args:
         network: fitted.
-        train: windows like those that it learned from. Varied as in training, a turned watch stays known; the further
-            they are turned, the less a posture says.
-        held_out: windows of the same activities by people that the network did not see.
+        train: `served_windows` of people that it learned from. Varied as in training, a turned watch stays known; the
+            further they are turned, the less a posture says.
+        held_out: likewise of people that it did not see.
         channels: of the windows.
         share: of the held-out windows to be refused, half of it by each view.
     """
@@ -284,6 +287,39 @@ def fit_refusal(
         gravity,
         motion,
     )
+
+
+def served_windows(
+    sittings: Iterable[Sitting], spec: PreprocessingSpec, labels: Sequence[str], *, hop_len: int | None = None
+) -> LabelledWindows:
+    """The windows of each sitting that lie in one labelled stretch for most of their time, as known ones.
+
+    A live stream has windows across changes, too, and the gravity filter takes seconds to settle after one. A refusal
+    that has only met windows inside a stretch takes away the first seconds of every bout.
+
+    Args:
+        sittings: recordings with their groups.
+        spec: what a window is.
+        labels: activities by target.
+        hop_len: samples between windows where it is to differ from the spec's.
+    """
+    if hop_len is not None:
+        spec = msgspec.structs.replace(spec, hop_len=hop_len)
+    parts: list[LabelledWindows] = []
+    for sitting in sittings:
+        streams = [stream for stream in sitting.recording.streams if spec.uses_gyro or stream.acc is not None]
+        windows = windows_of(streams, spec)
+        targets = np.full(len(windows), -1, np.int64)
+        for span in sitting.recording.spans:
+            inside = np.minimum(windows.start_ns + spec.window_ns, span.end_ns) - np.maximum(
+                windows.start_ns, span.start_ns
+            )
+            if span.activity in labels:
+                targets[2 * inside > spec.window_ns] = labels.index(span.activity)
+        known = targets >= 0
+        groups = np.full(int(known.sum()), sitting.group)
+        parts.append(LabelledWindows(windows.samples[known], targets[known], groups, windows.start_ns[known]))
+    return joined(parts)
 
 
 def features_of(network: Network, samples: Float32) -> Float32:

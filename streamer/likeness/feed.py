@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.likeness.finding import Finding
-from streamer.likeness.stretch import PAUSE_NS, Stretch, Track
+from streamer.likeness.stretch import PAUSE_NS, SensorName, Stretch, Track
 from streamer.preprocessing.align import HOLE_PERIODS
 
 Int64 = NDArray[np.int64]
 
 #: Readings without which nothing is said.
 LEAST: Final = 16
+#: Longer steps count as this much, so that in any unit they stay in 64 bits: a year.
+LONGEST_NS: Final = 31_536_000_000_000_000
 #: No watch is faster; a feed that seems to be has its times in another unit.
 _FASTEST_HZ: Final = 1500.0
 #: What a wrong unit of time makes of a rate: times in us, ms or s where ns are expected.
@@ -69,20 +72,22 @@ def feed_of(track: Track, *, least_hz: float, max_gap_ns: int) -> Feed | None:
         least_hz: slowest feed that the model takes: what comes that often leaves no hole.
         max_gap_ns: longest hole that is bridged.
     """
-    t_ns = np.unique(track.t_ns)
-    if len(track) < LEAST or len(t_ns) < 2:
+    t_ns = np.sort(track.t_ns)
+    steps = t_ns[1:] - t_ns[:-1]
+    steps = steps[steps > 0]
+    if len(track) < LEAST or not len(steps):
         return None
-    steps = np.diff(t_ns)
     typical = float(np.median(steps))
-    unit = _unit_of(1e9 / typical, len(t_ns) * 1e9 / float(np.minimum(steps, PAUSE_NS).sum()))
-    steps = steps * unit
+    unit = _unit_of(1e9 / typical, len(steps) * 1e9 / float(np.minimum(steps, PAUSE_NS).sum()))
+    steps = np.minimum(steps, LONGEST_NS // unit) * unit
     typical *= unit
+    whole_ns = float(np.minimum(steps, PAUSE_NS).sum())
     is_hole = (steps > HOLE_PERIODS * max(typical, 1e9 / least_hz)) & (steps <= max_gap_ns)
     missing_ns = float((steps[is_hole] - typical).sum())
     return Feed(
         rate_hz=1e9 / typical,
-        mean_hz=len(steps) * 1e9 / float(np.minimum(steps, PAUSE_NS).sum()),
-        missing=missing_ns / float(np.minimum(steps, PAUSE_NS).sum()),
+        mean_hz=len(steps) * 1e9 / whole_ns,
+        missing=missing_ns / whole_ns,
         hole_ns=int(steps[is_hole].max(initial=0)),
         pauses=int((steps > max_gap_ns).sum()),
         pause_ns=int(steps[steps > max_gap_ns].max(initial=0)),
@@ -108,18 +113,21 @@ def _shared(track: Track) -> float:
     return float(((t_ns[1:] == t_ns[:-1]) & (values[1:] != values[:-1]).any(axis=1)).mean())
 
 
-def judge_times(stretch: Stretch, *, least_hz: float, max_gap_ns: int, trained: str | None) -> list[Finding]:
+def judge_times(
+    stretch: Stretch, feeds: Mapping[SensorName, Feed | None], *, least_hz: float, max_gap_ns: int, trained: str | None
+) -> list[Finding]:
     """What is wrong with when readings come; of the sensor where most is.
 
     Args:
         stretch: of a watch.
+        feeds: what each sensor's times are like.
         least_hz: slowest feed that the model takes.
         max_gap_ns: longest hole that is bridged.
         trained: the rates of its training data, for people; None where nobody knows them.
     """
     expected = f"the model takes {least_hz:g} and more" + (f", its training data had {trained}" if trained else "")
     for name, track in stretch.tracks.items():
-        feed = feed_of(track, least_hz=least_hz, max_gap_ns=max_gap_ns)
+        feed = feeds[name]
         if feed is None:
             if len(track) >= LEAST:
                 return [_one_time(name, track)]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.bundle import Manifest
-from streamer.likeness.feed import Feed, feed_of, judge_times
+from streamer.likeness.feed import LONGEST_NS, Feed, feed_of, judge_times
 from streamer.likeness.finding import Finding, Kind
 from streamer.likeness.orientation import directions_of, gravity_says, judge_orientation
 from streamer.likeness.profile import Profile
@@ -52,9 +52,9 @@ def judge(stretch: Stretch, manifest: Manifest) -> Judgement:
     if not spec.uses_gyro:
         # What the model does not take may be as it likes.
         stretch = replace(stretch, gyro=None)
-    found += judge_times(stretch, least_hz=least_hz, max_gap_ns=max_gap_ns, trained=rates)
     tracks = stretch.tracks.items()
     feeds = {name: feed_of(track, least_hz=least_hz, max_gap_ns=max_gap_ns) for name, track in tracks}
+    found += judge_times(stretch, feeds, least_hz=least_hz, max_gap_ns=max_gap_ns, trained=rates)
     stretch = _in_ns(stretch, {name: 1 if feed is None else feed.unit for name, feed in feeds.items()})
     for name, track in stretch.tracks.items():
         found += judge_sensor(name, track.in_order()[1], _extreme(profile, name))
@@ -96,7 +96,9 @@ def _in_ns(stretch: Stretch, units: dict[str, int]) -> Stretch:
     origin_ns = min(int(track.t_ns[0]) for track in stretch.tracks.values())
 
     def mended(track: Track | None, unit: int) -> Track | None:
-        return None if track is None else replace(track, t_ns=(track.t_ns - origin_ns) * unit)
+        if track is None:
+            return None
+        return replace(track, t_ns=np.clip(track.t_ns - origin_ns, 0, LONGEST_NS // unit) * unit)
 
     return replace(
         stretch, acc=mended(stretch.acc, units.get("acc", 1)), gyro=mended(stretch.gyro, units.get("gyro", 1))

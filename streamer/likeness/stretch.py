@@ -48,8 +48,9 @@ class Track:
         steps = np.diff(self.t_ns)
         if (steps > 0).all():
             return self.t_ns, self.values
-        t_ns, first = np.unique(self.t_ns, return_index=True)
-        return t_ns, self.values[first]
+        order = np.argsort(self.t_ns, kind="stable")
+        order = order[np.diff(self.t_ns[order], prepend=-1) > 0]
+        return self.t_ns[order], self.values[order]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

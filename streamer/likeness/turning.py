@@ -56,10 +56,15 @@ _STILL: Final = 0.03
 _STILL_RAD_S: Final = 0.6
 _LEAST_STILL: Final = 3
 _LEAST_A_SECOND: Final = 5
+_LONGEST_NS: Final = 60_000_000_000
 
 _AXES: Final = "xyz"
 #: All ways to exchange and negate axes: for each place which axis comes there, and its sign.
 _WAYS: Final = [(order, signs) for order in permutations(range(3)) for signs in product((1, -1), repeat=3)]
+_AS_SENT: Final = _WAYS.index(((0, 1, 2), (1, 1, 1)))
+#: (48, 9): of which of the nine, place after place and axis after axis, each way is made.
+_MADE_OF: Final = np.array([(np.eye(3)[list(order)] * np.array(signs)[:, None]).ravel() for order, signs in _WAYS])
+_NOTHING: Final = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,9 @@ def agreement_of(stretch: Stretch) -> Agreement | None:
         return None
     acc_ns, acc = stretch.acc.in_order()
     gyro_ns, gyro = stretch.gyro.in_order()
-    grid_ns = np.arange(max(acc_ns[0], gyro_ns[0]), min(acc_ns[-1], gyro_ns[-1]), _GRID_NS)[:_MOST]
+    # Times may lie anywhere.
+    first_ns = max(int(acc_ns[0]), int(gyro_ns[0]))
+    grid_ns = np.arange(first_ns, min(int(acc_ns[-1]), int(gyro_ns[-1]), first_ns + _MOST * _GRID_NS), _GRID_NS)
     if len(grid_ns) < 3 * _MEAN:
         return None
     known = _known(acc_ns, grid_ns) & _known(gyro_ns, grid_ns)
@@ -102,25 +109,19 @@ def agreement_of(stretch: Stretch) -> Agreement | None:
     turning = float(np.sqrt((changes**2).sum(axis=1).mean())) / gravity
     if turning < _LEAST_TURNING:
         return None
-    told = _told(a, w, whole)
-    # Of the nine: how each goes with the changes, and with each other.
-    with_changes = np.einsum("pink,nk->pi", told, changes)
-    each_other = np.einsum("pink,qjnk->piqj", told, told)
-    size = float((changes**2).sum())
-
-    def fit(order: tuple[int, ...], signs: tuple[int, ...]) -> tuple[float, float]:
-        places = np.arange(3)
-        sign = np.array(signs, np.float64)
-        common = float((with_changes[places, order] * sign).sum())
-        own = float(sign @ each_other[places, order][:, places, order] @ sign)
-        if own <= 0:
-            return 0.0, 0.0
-        return common / np.sqrt(own * size), common / own
-
-    fits = [fit(order, signs) for order, signs in _WAYS]
-    best = max(range(len(_WAYS)), key=lambda way: fits[way][0])
-    as_sent = _WAYS.index(((0, 1, 2), (1, 1, 1)))
-    return Agreement(fits[as_sent][0], fits[as_sent][1], _WAYS[best], fits[best][0], turning)
+    told = _told(a, w, whole).reshape(9, -1)
+    # Of the nine: how each goes with the changes, and with each other; and so of all that are made of them.
+    common = _MADE_OF @ (told @ changes.ravel())
+    own = np.einsum("wi,ij,wj->w", _MADE_OF, told @ told.T, _MADE_OF)
+    correlations = common / np.sqrt(np.maximum(own, _NOTHING) * float((changes**2).sum()))
+    best = int(correlations.argmax())
+    return Agreement(
+        correlation=float(correlations[_AS_SENT]),
+        slope=float(common[_AS_SENT] / max(float(own[_AS_SENT]), _NOTHING)),
+        best=_WAYS[best],
+        best_correlation=float(correlations[best]),
+        turning=turning,
+    )
 
 
 def _told(a: Float64, w: Float64, whole: NDArray[np.bool_]) -> Float64:
@@ -217,9 +218,10 @@ def still_turning(stretch: Stretch) -> float | None:
     acc_ns, acc = stretch.acc.in_order()
     gyro_ns, gyro = stretch.gyro.in_order()
     rates: list[float] = []
-    edges = np.arange(acc_ns[0], acc_ns[-1] + 1, 1_000_000_000)
+    first_ns = int(acc_ns[0])
+    edges = np.arange(first_ns, min(int(acc_ns[-1]) + 1, first_ns + _LONGEST_NS), 1_000_000_000)
     in_acc, in_gyro = np.searchsorted(acc_ns, edges), np.searchsorted(gyro_ns, edges)
-    for second in range(min(len(edges) - 1, 60)):
+    for second in range(len(edges) - 1):
         own = acc[in_acc[second] : in_acc[second + 1]]
         turns = gyro[in_gyro[second] : in_gyro[second + 1]]
         if len(own) < _LEAST_A_SECOND or len(turns) < _LEAST_A_SECOND:

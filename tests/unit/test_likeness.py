@@ -7,14 +7,17 @@ import logging
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from models.bundling import training_profile
+from models.bundling import add_profile, training_profile
 from models.data import Sitting
 from models.profile import profile_of
 from models.recipes import RECIPES
@@ -31,7 +34,9 @@ from streamer.likeness.orientation import directions_of
 from streamer.likeness.profile import CELLS, CENTERS, cell_of
 from streamer.likeness.scale import seconds_of
 from streamer.likeness.stretch import stretches_of
+from streamer.live.board import Board
 from streamer.notices import LINES, Notices
+from streamer.recognizer import Recognizer
 from streamer.recording import Recording, write_csv
 from tests.bundles import make_bundle
 from tests.likeness import CORRUPTIONS, applies, changed
@@ -48,6 +53,11 @@ SELDOM: Final = {
 SECOND: Final = 1_000_000_000
 #: Of a recording these first seconds, in which most activities come.
 SECONDS: Final = {"hapt": 400, "wisdm-watch": 3600, "fitbit": 700}
+
+
+@cache
+def manifest_of(model: str) -> Manifest:
+    return load_bundle(find_bundle(model)).manifest
 
 
 def first(recording: Recording, seconds: float) -> Recording:
@@ -182,6 +192,36 @@ def test_cells_are_near_what_lies_in_them() -> None:
     assert np.degrees(np.arccos(cosines.min())) < 21
 
 
+@given(
+    n=st.integers(1, 300),
+    times=st.sampled_from(["even", "same", "far", "any", "back"]),
+    values=st.sampled_from(["noise", "zero", "large", "tiny"]),
+    gyro=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_whatever_a_watch_may_send_is_judged_in_bounds(
+    *, n: int, times: str, values: str, gyro: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    t_ns = {
+        "even": np.arange(n) * 20_000_000,
+        "same": np.full(n, 2**62 - 1),
+        "far": np.sort(rng.integers(0, 2, n)) * (2**62 - 1),
+        "any": rng.integers(0, 2**62, n),
+        "back": np.arange(n)[::-1] * 20,
+    }[times].astype(np.int64)
+    scale = {"noise": 10.0, "zero": 0.0, "large": 1e4, "tiny": 1e-300}[values]
+    readings = scale * rng.uniform(-1, 1, (2, n, 3))
+    rate_hz = float(rng.choice([0.01, 50.0, 10_000.0])) if seed % 2 else None
+    batch = ImuBatch("wrist", t_ns, readings[0], readings[1] if gyro else None, rate_hz)
+    for name in MODELS.values():
+        manifest = manifest_of(name)
+        for stretch in stretches_of([batch[i : i + 20] for i in range(0, n, 20)]):
+            told = judge(stretch, manifest)
+            assert all(np.isfinite(list(finding.figures.values())).all() for finding in told.findings)
+            assert np.isfinite(list(told.figures.values())).all()
+
+
 # --- live -----------------------------------------------------------------------------------------------------------
 
 
@@ -216,6 +256,23 @@ def test_live_watch_in_g_is_told_of_once_and_shown_until_it_is_mended(manifest: 
     assert fleet.of("wrist") == ()
     assert run(fleet, messages("good", 200)) == []
     assert fleet.of("nobody") == ()
+
+
+def test_the_live_page_says_what_is_unlike_training_for_as_long_as_it_holds(tmp_path: Path) -> None:
+    recognizer = Recognizer(make_bundle(tmp_path))
+    fleet = FleetLikeness(recognizer.bundle.manifest, recognizer.watches.slot_of)
+    board = Board(recognizer, fleet.of)
+
+    def why(second: int) -> str:
+        (row,) = board.rows(["wrist"], second * SECOND)
+        return row.why
+
+    for second, batch in enumerate(messages("wrist", 60, 1.0)):
+        fleet.take(recognizer.recognize([batch], second * SECOND).batches, second * SECOND)
+    assert why(60).startswith("|acc| at rest is 1 m/s²: this feed seems to be in g: multiply by 9.80665")
+    for second, batch in enumerate(messages("wrist", 400, STANDARD_GRAVITY, 60), 60):
+        fleet.take(recognizer.recognize([batch], second * SECOND).batches, second * SECOND)
+    assert why(460) == ""
 
 
 def test_a_fleet_is_looked_at_in_turn_and_costs_what_a_hundred_watches_do(manifest: Manifest) -> None:
@@ -292,6 +349,17 @@ def test_a_profile_travels_in_the_bundle_and_a_damaged_one_is_refused(tmp_path: 
     (tmp_path / "posture" / "bundle.json").write_text(json.dumps(document))
     with pytest.raises(BundleError, match=r"profile\.still has 3 cells; expected none, or 96"):
         load_bundle(tmp_path / "posture")
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_a_profile_is_added_to_a_bundle_and_its_model_stays_as_it_is(tmp_path: Path) -> None:
+    before = load_bundle(find_bundle("fitbit-cnn"))
+    after = add_profile(RECIPES["fitbit-cnn"], before, tmp_path / "with-profile")
+    assert after.model == before.model
+    assert after.manifest.profile is not None
+    assert msgspec.structs.replace(after.manifest, profile=before.manifest.profile) == before.manifest
+    (recording,) = fitbit.read_recordings(data_root())
+    assert explain(recording, after.manifest).like_training
 
 
 def test_profile_of_directions_is_that_of_the_readings() -> None:

@@ -12,15 +12,27 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from models.data import LabelledWindows
+from models.data import LabelledWindows, Sitting
 from models.export import to_onnx
 from models.golden import golden_vectors
 from models.networks import CnnConfig, Network, build
 from models.open_set import auroc, without_label
-from models.refusal import Refusal, Refuse, calibrated, features_of, fit_refusal, fit_region, posture, with_refusal
+from models.refusal import (
+    Refusal,
+    Refuse,
+    calibrated,
+    features_of,
+    fit_refusal,
+    fit_region,
+    posture,
+    served_windows,
+    with_refusal,
+)
 from models.training import logits, softmax
 from streamer.bundle import save_bundle
 from streamer.classifier import Classifier
+from streamer.imu import ImuBatch
+from streamer.recording import ActivitySpan, Recording
 from tests.bundles import POSTURE_SPEC, POSTURES, make_bundle, mean_softmax_onnx
 from tests.unit.test_models_export import session
 
@@ -86,20 +98,19 @@ def test_what_is_far_from_all_that_was_learned_is_refused(network: Network, refu
     assert factors(refusal, network, zeros)[0] < 0.01
 
 
-def test_an_activity_that_varies_little_is_not_judged_by_one_that_varies_much() -> None:
-    """Two activities, one a hundredth as wide as the other: a point is far off the narrow one by its own measure."""
+def test_an_activity_whose_people_are_alike_is_not_judged_by_one_whose_people_differ() -> None:
+    """Both are as wide among those learned from; other people do one of them five times as widely."""
     rng = np.random.default_rng(0)
 
-    def made(n: int) -> tuple[Float32, NDArray[np.int64]]:
+    def made(n: int, spread: float) -> tuple[Float32, NDArray[np.int64]]:
         targets = rng.integers(0, 2, n)
-        x = np.where(targets == 0, 100.0, 0.0)[:, None] + np.where(targets == 0, 10.0, 0.1)[:, None] * rng.normal(
-            size=(n, 2)
-        )
+        x = np.where(targets == 0, 100.0, 0.0)[:, None]
+        x = x + np.where(targets == 0, spread, 1.0)[:, None] * rng.normal(size=(n, 2))
         return x.astype(np.float32), targets
 
-    region = calibrated(fit_region(*made(2000), clusters=1), *made(2000))
-    wide, narrow = (region.distances(np.full((1, 2), at, np.float32))[0] for at in (110.0, 2.0))
-    assert wide < region.threshold < 2 * region.threshold < narrow
+    region = calibrated(fit_region(*made(2000, 1.0), clusters=1), *made(2000, 5.0))
+    differing, alike = (region.distances(np.full((1, 2), at, np.float32))[0] for at in (108.0, 8.0))
+    assert differing < region.threshold < 2 * region.threshold < alike
 
 
 def test_a_larger_share_lowers_the_threshold() -> None:
@@ -152,6 +163,26 @@ def test_a_bundle_with_refusal_has_golden_vectors_and_is_served(
 def test_a_model_that_ends_otherwise_is_refused(refusal: Refusal) -> None:
     with pytest.raises(ValueError, match="expected a Gemm and a Softmax"):
         with_refusal(mean_softmax_onnx(POSTURE_SPEC, 3), refusal)
+
+
+def test_windows_across_a_change_are_known_by_what_fills_most_of_them() -> None:
+    """One window covers a second, every half second; between walking and sitting lies what nobody labelled.
+
+    time s     0   1   2   3   4   5   6
+    spans      [walking).....[sitting  )    walking up to 1.7, sitting from 3.2
+    windows    [...)                        walking
+                 [...)                      walking
+                   [...)                    walking, of which 0.7 s are
+                     [...) [...)            0.2 s or none: not known
+                             [...)          sitting, from 3.0 on, of which 0.8 s are
+    """
+    t_ns = np.arange(120) * 50_000_000
+    stream = ImuBatch("w", t_ns, np.tile([0.0, 0.0, 9.8], (120, 1)), None, rate_hz=20.0)
+    second = 1_000_000_000
+    spans = (ActivitySpan("walking", 0, int(1.7 * second)), ActivitySpan("sitting", int(3.2 * second), 6 * second))
+    found = served_windows([Sitting("1", Recording("w", "1", (stream,), spans))], POSTURE_SPEC, ("walking", "sitting"))
+    assert (found.start_ns / second).tolist() == [0.0, 0.5, 1.0, 3.0, 3.5, 4.0, 4.5, 5.0]
+    assert found.targets.tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
 
 
 def test_auroc_is_that_of_scikit_learn() -> None:
