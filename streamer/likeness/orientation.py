@@ -25,6 +25,8 @@ _MOST_STRANGE: Final = 0.8
 LEAST_S: Final = 60
 #: Share of the time that an exchange of axes may leave strange to be worth telling.
 _MENDED: Final = 0.2
+#: By how much a less plain exchange must fit better, in logarithms of probability.
+_PLAINER: Final = 0.01
 #: A second in motion: its spread, as a share of its mean.
 _MOVING: Final = 0.15
 _AXES: Final = "xyz"
@@ -82,21 +84,21 @@ def judge_orientation(directions: Int64, profile: Profile | None) -> list[Findin
         return []
     for row, strange in enumerate(strangeness(directions, profile)):
         if strange is not None and strange >= _MOST_STRANGE:
-            shares = np.asarray((profile.still, profile.moving)[row], np.float64) / WHOLE
-            return [_finding(directions[row], shares, _familiar(profile)[row], ("at rest", "in motion")[row], strange)]
+            return [_finding(directions[row], profile, row, strange)]
     return []
 
 
-def _finding(own: Int64, trained: Float64, familiar: NDArray[np.bool_], when: str, strange: float) -> Finding:
+def _finding(own: Int64, profile: Profile, row: int, strange: float) -> Finding:
+    shares, when = (profile.still, profile.moving)[row], ("at rest", "in motion")[row]
     advice = "wear it as the people of the training data did, or exchange or negate axes in the sender"
-    mended = _mended(own, familiar)
+    mended = _mended(own, near(shares, profile.reach_deg), _familiar(profile)[row])
     if mended is not None:
         advice += f" (x, y, z as {mended} would fit)"
     return Finding(
         kind="orientation",
-        seen=f"{when} gravity points along {_along(own / own.sum())}, {strange:.0%} of the time where it hardly "
+        seen=f"{when} gravity points along {_along(own / own.sum())}, and {strange:.0%} of the time where it hardly "
         "ever did in training",
-        expected=f"there it pointed along {_along(trained)}",
+        expected=f"there it pointed along {_along(np.asarray(shares, np.float64) / WHOLE)}",
         advice=advice,
         figures={"strange": strange, "seconds": float(own.sum())},
     )
@@ -112,19 +114,28 @@ def _along(shares: Float64) -> str:
         for sign in (True, False)
     }
     most = sorted(sides.items(), key=lambda side: -side[1])
-    return ", ".join(f"{name} {share:.0%}" for name, share in most[:3] if share >= 0.05)
+    return ", ".join(f"{name} ({share:.0%})" for name, share in most[:3] if share >= 0.05)
 
 
-def _mended(own: Int64, familiar: NDArray[np.bool_]) -> str | None:
-    """The plainest exchange of axes with which gravity would point as in training; None where there is none."""
+def _mended(own: Int64, within: Float64, familiar: NDArray[np.bool_]) -> str | None:
+    """The exchange of axes with which gravity would point most as in training; None where none mends it.
+
+    Args:
+        own: (CELLS,) int64, seconds by direction.
+        within: (CELLS,) float64, see `near`.
+        familiar: (CELLS,) bool, where that is enough.
+    """
     seen = np.flatnonzero(own)
     weights = own[seen] / own.sum()
-    for order, signs in _WAYS:
-        turned = CENTERS[seen][:, order] * np.array(signs, np.float64)
-        if float(weights[~familiar[cell_of(turned)]].sum()) < _MENDED:
+    best: tuple[float, str] | None = None
+    for number, (order, signs) in enumerate(_WAYS):
+        cells = cell_of(CENTERS[seen][:, order] * np.array(signs, np.float64))
+        # The plainer of two that fit alike.
+        fit = float(weights @ np.log(within[cells] + _STRANGE[0])) - _PLAINER * number
+        if float(weights[~familiar[cells]].sum()) < _MENDED and (best is None or fit > best[0]):
             names = (f"{'-' if sign < 0 else ''}{_AXES[axis]}" for axis, sign in zip(order, signs, strict=True))
-            return f"({', '.join(names)})"
-    return None
+            best = fit, f"({', '.join(names)})"
+    return None if best is None else best[1]
 
 
 def gravity_says(profile: Profile | None) -> str | None:

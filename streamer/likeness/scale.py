@@ -32,6 +32,8 @@ _CALM: Final = 0.1
 #: Gravity as a sensor that is right may show it: chips are off by some per cent.
 _RIGHT: Final = (0.85, 1.18)
 _LEAST_CALM_S: Final = 3
+#: Numbers from here on are told without decimals.
+_LARGE: Final = 100.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,7 +125,7 @@ def judge_scale(seconds: Seconds, trained: str | None) -> list[Finding]:
     gravity = calm_gravity(seconds)
     found = float(np.median(seconds.length)) if gravity is None else gravity
     when = "in the mean of a second" if gravity is None else "at rest"
-    seen = f"|acc| {when} is {found:.3g} m/s²"
+    seen = f"|acc| {when} is {found:.3g} m/s²" if found < _LARGE else f"|acc| {when} is {found:.0f} m/s²"
     expected = f"the training data had {trained}" if trained else f"{STANDARD_GRAVITY:.2f} is expected"
     figures = {"gravity_ms2": found, "factor": found / STANDARD_GRAVITY}
     if scale == "g":
