@@ -108,10 +108,9 @@ class Aligner(Segments):
             lanes: of these slots.
             is_flush: no more is waited for: an optional sensor that is behind by more than a gap is given up.
         """
-        patience_ns = min(SENSOR_SKEW_NS, self._spec.max_gap_ns + 1) if is_flush else SENSOR_SKEW_NS
         rows = np.asarray(slots, np.int64)
         while len(lanes.times):
-            turn = Turn(rows, lanes, *self._runs(lanes), patience_ns)
+            turn = Turn(rows, lanes, *self._runs(lanes), is_flush)
             chunk = self._chunk(turn)
             self._intake.keep(rows, lanes, turn.start)
             if len(chunk.slots) or len(chunk.closed):
@@ -247,7 +246,7 @@ class Aligner(Segments):
             rates[sensor] = self.rate_hz(slot, run[np.searchsorted(run, anchor) :])
             is_over = turn.closed[lane]
             if sensor and self._presence is not None:
-                is_over |= self._presence.is_given_up(turn.rows[row : row + 1], turn.patience_ns)[0]
+                is_over |= self._presence.is_given_up(turn)[row]
             if not (rates[sensor] or is_over):
                 return None
         return rates

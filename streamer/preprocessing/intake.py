@@ -54,11 +54,11 @@ class Intake(Slots):
 
     State: per lane the readings that are needed, and those of which nobody knows yet whether the clock was set; per
     slot the rate its sender declares, since when and until when it has sent nothing but readings of a sensor that
-    the windows are not made of, and up to which time samples were made without an optional one. Times are in
-    `timelines`, a stage of its own.
+    the windows are not made of, up to which time samples were made without an optional one, and how far the watermark
+    was a message ago. Times are in `timelines`, a stage of its own.
     """
 
-    ARRAYS = ("declared_hz", "useless_ns", "passed_ns")
+    ARRAYS = ("declared_hz", "useless_ns", "passed_ns", "before_ns")
 
     def __init__(self, spec: PreprocessingSpec, *, capacity: int, lateness_ns: int) -> None:
         self._spec = spec
@@ -79,6 +79,8 @@ class Intake(Slots):
         self.useless_ns = np.full((capacity, 2), NEVER, np.int64)
         #: NEVER while the optional sensor is used or waited for.
         self.passed_ns = np.full(capacity, NEVER, np.int64)
+        #: The first sensor's watermark before the latest message that moved it; where one sensor is optional.
+        self.before_ns = np.full(capacity, NEVER, np.int64)
         self._needed = Readings(lanes)
         self._held = Readings(lanes)
         #: Slots with readings astray; their next ones are looked at one by one.
@@ -119,7 +121,7 @@ class Intake(Slots):
     def reset(self, slot: int) -> None:
         """Forget a slot's readings."""
         self.declared_hz[slot] = 0
-        self.useless_ns[slot] = self.passed_ns[slot] = NEVER
+        self.useless_ns[slot] = self.passed_ns[slot] = self.before_ns[slot] = NEVER
         for lane in self._lanes_of(slot):
             self._needed.clear(lane)
             self._held.clear(lane)
@@ -140,15 +142,12 @@ class Intake(Slots):
         times: list[Int64] = []
         values: list[Float64] = []
         lengths: list[int] = []
+        before_ns = self._count_passed(slots, batches) if self._is_optional else None
         odd: set[int] = self._astray.intersection(slots) if self._astray else set()
         for slot, batch in zip(slots, batches, strict=True):
             if batch.rate_hz is not None:
                 self.declared_hz[slot] = batch.rate_hz
             self._note_useless(slot, batch)
-            if self._is_optional and self.passed_ns[slot] != NEVER and batch.gyro is not None:
-                # Not those that are late to their own sensor: they are counted there.
-                in_time = batch.t_ns > self.timelines.watermark_ns[slot, 1]
-                self._counts.late += int(np.count_nonzero(in_time & (batch.t_ns <= self.passed_ns[slot])))
             lane = slot * width
             for readings in (batch.acc, batch.gyro)[:width]:
                 needed = self._needed.times[lane]
@@ -180,6 +179,9 @@ class Intake(Slots):
         if odd:
             lanes = self._put_in_order(rows, batches, lanes, odd)
         self._release(rows, lanes, self._lateness_ns)
+        if before_ns is not None:
+            moved = self.timelines.watermark_ns[rows, 0] > before_ns
+            self.before_ns[rows[moved]] = before_ns[moved]
         return lanes
 
     def take_turned(self) -> dict[int, tuple[ImuBatch, int]]:
@@ -259,6 +261,17 @@ class Intake(Slots):
         """
         since = np.searchsorted(times, self.timelines.newest_ns[slot].min(), side="right")
         return int(np.minimum(np.diff(times[since:]), self.timelines.bridge_ns).sum())
+
+    def _count_passed(self, slots: Sequence[int], batches: Sequence[ImuBatch]) -> Int64:
+        """Count readings of the optional sensor whose samples are made; the first sensor's watermarks up to now."""
+        lines = self.timelines
+        for slot, batch in zip(slots, batches, strict=True):
+            if batch.gyro is not None and self.passed_ns[slot] != NEVER:
+                # Not those that are late to their own sensor: they are counted there.
+                in_time = batch.t_ns > lines.watermark_ns[slot, 1]
+                self._counts.late += int(np.count_nonzero(in_time & (batch.t_ns <= self.passed_ns[slot])))
+        before_ns: Int64 = lines.watermark_ns[np.asarray(slots, np.int64), 0]
+        return before_ns
 
     def _note_useless(self, slot: int, batch: ImuBatch) -> None:
         if batch.acc is not None or "gyro" in self._sensors:

@@ -5,8 +5,9 @@ with exactly 0 in the gyroscope's channels. Nobody can tell a sensor that is abs
 so it is waited for, by the readings' own times: the watermark of the accelerometer says how late it is.
 
 * **At a start** the gyroscope is waited for until the last sample of the first window, SENSOR_SKEW_NS at most: a watch
-  that has none waits no longer than with a model that takes none. Where it began in the first half of that time, the
-  segment begins with both sensors, as if both were needed; else without.
+  that has none waits no longer than with a model that takes none. Of messages longer than half of that, the start waits
+  for one more, since the gyroscope's first one may come second. Where it began in the first half of that time,
+  the segment begins with both sensors, as if both were needed; else without.
 * **While it is used** it is waited for SENSOR_SKEW_NS. A hole of at most `max_gap_ns` is bridged. From a longer one
   on, or where it was given up, samples do without; the segment goes on.
 * **When it comes back** it is used from its first reading on, where the hole was at most RETURN_NS: so long it was
@@ -72,8 +73,7 @@ class Presence:
                 return True
         # What is held back, or astray, may be of this start.
         is_heard = turn.lanes.end[second] > turn.run_end[second] or self._intake.is_astray(slot, 1)
-        wait_ns = turn.patience_ns if is_heard else min(self._start_wait_ns, turn.patience_ns)
-        if self._intake.timelines.watermark_ns[slot, 0] - anchor_ns < wait_ns:
+        if not self._is_over(turn, slot, anchor_ns, is_heard=is_heard):
             return False
         turn.start[second] = turn.run_end[second]
         return 1, None
@@ -86,7 +86,7 @@ class Presence:
         segments, rows = self._segments, turn.rows
         is_open = segments.factor[rows] > 0
         used = turn.used = is_open & (segments.feed_hz[rows, 1] > 0)
-        given_up = (turn.run_end == turn.lanes.end)[1::2] & self.is_given_up(rows, turn.patience_ns)
+        given_up = (turn.run_end == turn.lanes.end)[1::2] & self.is_given_up(turn)
         turn.over = turn.closed.copy()
         turn.over[1::2] |= given_up
         has_readings = (turn.run_end > turn.start)[1::2]
@@ -103,10 +103,11 @@ class Presence:
         turn.closed = turn.closed.copy()
         turn.closed[1::2] &= used
 
-    def is_given_up(self, rows: Int64, patience_ns: int) -> NDArray[np.bool_]:
+    def is_given_up(self, turn: Turn) -> NDArray[np.bool_]:
         """(m,) bool, whether the sensor has not been heard of for too long, by the other's watermark."""
         lines = self._intake.timelines
-        given_up: NDArray[np.bool_] = lines.watermark_ns[rows, 0] - lines.newest_ns[rows, 1] >= patience_ns
+        behind_ns = lines.watermark_ns[turn.rows, 0] - lines.newest_ns[turn.rows, 1]
+        given_up: NDArray[np.bool_] = behind_ns >= self._patience_ns(turn)
         return given_up
 
     def goes_on(self, turn: Turn, used: NDArray[np.bool_], first: Int64, horizon: Int64) -> NDArray[np.bool_]:
@@ -126,6 +127,19 @@ class Presence:
         """Tell the intake up to which time samples are made without the sensor: its readings there are late."""
         made_ns = self._segments.time_ns(rows, self._segments.next_index[rows] - 1)
         self._intake.passed_ns[rows] = np.where((self._segments.factor[rows] > 0) & ~used, made_ns, NEVER)
+
+    def _patience_ns(self, turn: Turn) -> int:
+        return min(SENSOR_SKEW_NS, self._spec.max_gap_ns + 1) if turn.is_flush else SENSOR_SKEW_NS
+
+    def _is_over(self, turn: Turn, slot: int, anchor_ns: int, *, is_heard: bool) -> bool:
+        """Whether a start has waited for long enough for the sensor."""
+        waited_ns = int(self._intake.timelines.watermark_ns[slot, 0]) - anchor_ns
+        if waited_ns >= self._patience_ns(turn):
+            return True
+        if is_heard or waited_ns < self._start_wait_ns:
+            return False
+        # Not by one long message, for the other sensor's may come behind it.
+        return turn.is_flush or int(self._intake.before_ns[slot]) - anchor_ns >= self._start_wait_ns // 2
 
     def _is_worked_off(self, turn: Turn, row: int) -> bool:
         """Whether all samples are made that the run of a sensor in use reaches."""

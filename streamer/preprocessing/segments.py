@@ -31,7 +31,7 @@ class Turn:
         lanes: their readings.
         run_end: (lanes,) int64, end of each lane's first run.
         closed: (lanes,) bool, whether a gap ended it.
-        patience_ns: an optional sensor this far behind is given up.
+        is_flush: whether these are the last readings for now.
         start: (lanes,) int64, the first reading that each lane still needs; moved on.
         again: (m,) bool, whether a slot's later runs are worth a look; set.
         used: (m,) bool, whether the samples are made of the optional sensor, too; None where none is optional.
@@ -42,7 +42,7 @@ class Turn:
     lanes: Lanes
     run_end: Int64
     closed: NDArray[np.bool_]
-    patience_ns: int
+    is_flush: bool
     start: Int64 = field(init=False)
     again: NDArray[np.bool_] = field(init=False)
     used: NDArray[np.bool_] | None = None

@@ -13,13 +13,15 @@ import msgspec
 import numpy as np
 import pytest
 
+from models.golden import golden_vectors
 from simulator.datasets import hapt, uci_har
 from simulator.datasets.location import data_root
-from streamer.bundle import find_bundle, load_bundle
+from streamer.bundle import find_bundle, load_bundle, save_bundle
 from streamer.classifier import Classifier
+from streamer.imu import ImuBatch
 from streamer.offline import classify_recording
 from streamer.recognizer import Recognizer
-from streamer.recording import Recording
+from streamer.recording import Recording, write_csv
 from streamer.wire import topics
 from streamer.wire.events import ActivityEvent
 from streamer.workers import is_own
@@ -81,6 +83,43 @@ def test_replay_at_full_speed_gives_exactly_the_offline_windows(mosquitto: Mosqu
         right += labelled_hits(recording, offline)
     assert len(right) > 400
     assert np.mean(right) >= official_accuracy("uci-har-cnn") - 0.01
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_watch_that_switches_its_gyroscope_off_and_on_goes_on_as_offline(
+    mosquitto: Mosquitto, start_service: Start, tmp_path: Path
+) -> None:
+    # second  0               60                  120            200
+    # acc     x x x x x x x x x x x x x x x x x x x x x x x x x x x
+    # gyro    x x x x x x x x x                    x x x x x x x x x    in messages of its own
+    model = str(shipped_with_optional_gyro(tmp_path / "optional"))
+    (stream,) = hapt_recordings({"1"})[0].streams
+    whole = stream[: 200 * 50]
+    second = (whole.t_ns - whole.t_ns[0]) / 1e9
+    on = (second < 60) | (second >= 120)
+    acc = ImuBatch("wrist", whole.t_ns, whole.acc, None)
+    gyro = ImuBatch("wrist", whole.t_ns[on], None, whole.gyro[on] if whole.gyro is not None else None)
+    recording = Recording("wrist", None, (acc, gyro), (), 50.0)
+    write_csv(tmp_path / "wrist.csv", [recording])
+    service = start_service("--model", model, "--publish", "windows")
+    assert replay(mosquitto, str(tmp_path / "wrist.csv"), "--speed", "max", "--format", "cbor")["processed"]
+    counted = {name: service.metric(f"har_{name}_total") for name in ("windows", "partial_windows", "gaps")}
+    assert service.stop() == 0
+    live = [event for event in service.events if event.type == "window"]
+    assert live == offline_windows(recording, model)
+    without = [(event.window_start_ns - whole.t_ns[0]) / 1e9 for event in live if event.without]
+    assert (min(without), max(without)) == (pytest.approx(58, abs=1.3), pytest.approx(125, abs=1.3))
+    assert counted == {"windows": len(live), "partial_windows": len(without), "gaps": 0}
+
+
+def shipped_with_optional_gyro(folder: Path) -> Path:
+    """The shipped model with another word about the gyroscope; that it was trained for that nobody says."""
+    shipped = load_bundle(find_bundle("uci-har-cnn"))
+    spec = msgspec.structs.replace(shipped.spec, optional_sensors=("gyro",))
+    manifest = msgspec.structs.replace(shipped.manifest, name="optional", preprocessing=spec)
+    golden = golden_vectors(manifest, shipped.model, Classifier(shipped).predict, seed=0)
+    save_bundle(folder, manifest, shipped.model, golden)
+    return folder
 
 
 def official_accuracy(model: str) -> float:

@@ -143,13 +143,25 @@ def test_watch_that_sends_both_in_one_message_has_the_windows_of_a_model_that_ne
     assert outcomes(live(OPTIONAL, arriving)) == outcomes(live(REQUIRED, arriving))
 
 
+def short(batch: ImuBatch, sizes: Sequence[int]) -> list[ImuBatch]:
+    """Messages by which a watch's time goes on by less than half of what a start waits for, but for holes."""
+    found: list[ImuBatch] = []
+    newest_ns, first = int(batch.t_ns[0]), 0
+    while first < len(batch):
+        due = np.flatnonzero(batch.t_ns[first:] > newest_ns + OPTIONAL.window_ns * 2 // 5)
+        end = first + max(1, min(sizes[len(found) % len(sizes)], *due[:1].tolist(), len(batch)))
+        found.append(batch[first:end])
+        newest_ns, first = max(newest_ns, int(batch.t_ns[first:end].max())), end
+    return found
+
+
 @settings(max_examples=15)
 @given(feed=feeds(disorder_ns=LATENESS_NS), cuts=turns)
 def test_watch_without_a_gyroscope_has_the_windows_of_a_model_that_takes_none_and_no_later(
     feed: Feed, cuts: list[int]
 ) -> None:
     optional, alone = (Preprocessor(spec, lateness_ns=LATENESS_NS) for spec in (OPTIONAL, ACC_ONLY))
-    for message in [*messages([acc_of(feed.streams("wrist")[0])], cuts), None]:
+    for message in [*short(acc_of(feed.streams("wrist")[0]), cuts), None]:
         # Message by message, so that none comes later.
         found, expected = (
             join_windows([step.windows for step in steps], stages.spec)
@@ -258,7 +270,16 @@ def test_gyroscope_that_ends_holds_windows_up_for_ten_seconds_once() -> None:
     assert [second for second, late in behind_s if late > 2] == list(range(7, 16))
 
 
-@pytest.mark.parametrize("span_s", [1.0, 2.4])
+def test_start_by_long_messages_waits_for_one_more_and_no_longer() -> None:
+    told = []
+    for spec in (OPTIONAL, ACC_ONLY):
+        stages = Preprocessor(spec)
+        parts = messages([acc_of(noise(1000))], [200])
+        told.append([sum(len(step.windows) for step in stages.push([0], [part])) for part in parts])
+    assert told == [[0, 11, 8, 8, 8], [3, 8, 8, 8, 8]]
+
+
+@pytest.mark.parametrize("span_s", [1.0, 2.4, 4.0, 9.0])
 def test_start_is_not_without_a_gyroscope_whose_first_message_comes_second(span_s: float) -> None:
     whole = noise(600)
     arriving = [one for part in messages([whole], [round(span_s * 50)]) for one in (acc_of(part), gyro_of(part))]
