@@ -279,8 +279,10 @@ class Aligner(Segments):
         if not turn.closed.any():
             return np.zeros(is_last.shape, np.bool_)
         ending: NDArray[np.bool_] = turn.closed.reshape(is_last.shape) & is_last & of[:, None]
-        # An optional sensor's gap counts where the other has one, too.
-        return ending if turn.used is None else ending & ending[:, :1]
+        if turn.used is not None:
+            # Whether the optional sensor's gap is known by now hangs on the order of messages.
+            ending[:, 1] = False
+        return ending
 
     def _move_on(self, turn: Turn, is_open: NDArray[np.bool_]) -> None:
         """Let go of the readings that no sample to come needs."""

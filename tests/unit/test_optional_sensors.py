@@ -292,6 +292,55 @@ def test_watch_that_pauses_has_lost_no_gyroscope_though_the_accelerometer_speaks
     assert outcomes(live(OPTIONAL, arriving)) == outcomes(live(REQUIRED, [whole]))
 
 
+def test_gyroscope_whose_readings_are_not_believed_yet_is_waited_for() -> None:
+    # Windows of a second, and behind the pause readings are believed once they have lasted for 0.9 s.
+    # acc     x x x x x                   60.0 x x x x x x x x x
+    # gyro    x x x x x                     60.3 x x x x x x x x
+    optional = msgspec.structs.replace(PLAIN, window_len=20, hop_len=10)
+    required = msgspec.structs.replace(optional, optional_sensors=())
+    whole = joined(noise(200), later(noise(300), 60))
+    on = is_on(whole.t_ns, [(60.0, 60.3)])
+    arriving = messages([acc_of(whole), gyro_of(rows(whole, on))], [5])
+    found, expected = (outcomes(live(spec, arriving))[0] for spec in (optional, required))
+    assert [one for one in found if one[0] == "window"] == [one for one in expected if one[0] == "window"]
+    # The hole is the accelerometer's, whoever speaks first.
+    other_way = messages([gyro_of(rows(whole, on)), acc_of(whole)], [5])
+    assert outcomes(live(optional, other_way))[0] == found
+    assert [gap_ns for kind, *_, gap_ns in found if kind == "closed"] == [56_020 * MS]
+
+
+def test_gyroscope_that_is_back_holds_no_window_up() -> None:
+    # acc        0 - - - - - - - - - - - - - - - - - - - - 40
+    # gyro       0 - - - - 6          20 - - - - - - - - - 40
+    # used       0 - - - - 6              25 - - - - - - - 40
+    stages = Preprocessor(OPTIONAL, lateness_ns=LATENESS_NS)
+    latest_ns, behind_ns = START_NS, 0
+    whole = noise(2000)
+    slow = gyro_of(rows(whole, np.arange(0, 2000, 5)))
+    for message in sent([acc_of(whole), slow], [(6.0, 20.0)], [5]):
+        for step in stages.push([0], [message]):
+            latest_ns = max([latest_ns, *(step.windows.start_ns + OPTIONAL.window_ns).tolist()])
+        if message.t_ns[0] > START_NS + 20 * SECOND:
+            behind_ns = max(behind_ns, int(message.t_ns[-1]) - latest_ns)
+    # A hop, the lateness, a message of the slower sensor and its next reading: no readings to tell its rate by.
+    assert behind_ns <= 500 * MS + LATENESS_NS + 500 * MS + 100 * MS
+    assert stages.aligner.feed_hz[0].tolist() == [50.0, 10.0]
+
+
+@pytest.mark.parametrize("lateness_ns", [100 * MS, 110 * MS])
+def test_gyroscope_that_comes_later_than_that_joins_on_the_grid(lateness_ns: int) -> None:
+    # At twice the grid's rate each second sample lies between two of the grid's.
+    # acc    0 - - - - - - - - - - 20             20 - - 30
+    # gyro                            [10 - - 18) 18 - - 30
+    whole = noise(3000, rate_hz=100.0)
+    early = [part for one in (acc_of(whole[:2000]), gyro_of(whole[1000:1800])) for part in messages([one], [50])]
+    parts = [*early, *messages([acc_of(whole[2000:]), gyro_of(whole[1800:])], [50])]
+    samples = signal(live(OPTIONAL, parts, lateness_ns=lateness_ns))
+    assert zeros(samples) == [(0, 995)]
+    anew = signal(live(REQUIRED, [whole[2 * 995 :]]))[:450]
+    np.testing.assert_array_equal(samples[995 : 995 + len(anew), GYRO], anew[:, GYRO])
+
+
 def later(batch: ImuBatch, seconds: int) -> ImuBatch:
     """The same readings at another time."""
     return dataclasses.replace(batch, t_ns=batch.t_ns + seconds * SECOND)
