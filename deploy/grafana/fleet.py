@@ -95,6 +95,7 @@ ACTIVITIES: Final = (
         "cps",
         (Query(rate("har_events_total", by="activity", where='type="start"'), "{{activity}}"),),
         "stack",
+        width=6,
     ),
     Panel(
         "Windows",
@@ -102,8 +103,18 @@ ACTIVITIES: Final = (
         "cps",
         (
             Query(rate("har_windows_total"), "classified"),
+            Query(rate("har_partial_windows_total"), "of these without an optional sensor"),
             Query(rate("har_unfit_windows_total", by="reason"), "{{reason}}"),
         ),
+        width=6,
+    ),
+    Panel(
+        "Watches unlike the training data",
+        "Units, axes, rates and more that the model did not learn from; each watch and finding counts once.",
+        "short",
+        (Query(increase("har_unlike_training_total", by="finding"), "{{finding}}"),),
+        "stack",
+        width=6,
     ),
     Panel(
         "Forgotten watches",
@@ -111,6 +122,7 @@ ACTIVITIES: Final = (
         "short",
         (Query(increase("har_evictions_total", by="reason"), "{{reason}}"),),
         "stack",
+        width=6,
     ),
 )
 
