@@ -233,7 +233,9 @@ def shares_right() -> dict[str, float]:
             (stream,) = recording.streams
             moved = replace(stream, acc=change(acceleration(recording) * STANDARD_GRAVITY), gyro=None)
             windows = windows_of([moved], bundle.spec)
-            labels = np.array(bundle.labels)[classifier.predict(windows.samples).argmax(axis=1)]
+            labels = np.array(bundle.labels)[
+                classifier.predict(windows.samples)[:, : len(bundle.labels)].argmax(axis=1)
+            ]
             for span in recording.spans:
                 inside = (windows.start_ns >= span.start_ns) & (windows.start_ns + bundle.spec.window_ns <= span.end_ns)
                 right.append(labels[inside] == span.activity)

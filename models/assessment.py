@@ -17,11 +17,13 @@ from models.data import (
     sittings_of,
 )
 from models.evaluation import Figures, score
+from models.past import PastFigures, Predict, official_pasts, own_pasts, past_figures
 from models.spread import spread_over_groups
 from simulator.datasets import uci_har
 from streamer.bundle import ModelBundle
+from streamer.chain import Chain
 from streamer.classifier import Classifier
-from streamer.errors import ConfigError, nearest
+from streamer.errors import ConfigError, RecordingError, nearest
 from streamer.preprocessing.spec import UCI_HAR
 
 OFFICIAL: Final = "uci-har"
@@ -37,7 +39,10 @@ class Assessment(msgspec.Struct, frozen=True, kw_only=True):
         dataset, protocol: on what, in words.
         seen_in_training: whether the model learned from these very recordings; such figures flatter it.
         phase_accuracy: accuracy with the windows' start moved by each eighth of a hop, None where windows are given.
-        figures: at the model's own hop.
+        figures: at the model's own hop, of windows alone.
+        with_past: of the same windows, each with those before it in its recording, by the bundle's chain; None for a
+            bundle without one, and where recordings hold one activity each.
+        without_past: why there is none, where there could be.
     """
 
     bundle: str
@@ -47,6 +52,8 @@ class Assessment(msgspec.Struct, frozen=True, kw_only=True):
     seen_in_training: bool
     phase_accuracy: tuple[float, ...] | None
     figures: Figures
+    with_past: PastFigures | None = None
+    without_past: str = ""
 
     def json(self) -> bytes:
         """One flat JSON document, with the spread over groups."""
@@ -64,6 +71,16 @@ class Assessment(msgspec.Struct, frozen=True, kw_only=True):
             f"windows {f.n}  accuracy {f.accuracy:.4f}  macro-F1 {f.macro_f1:.4f}  "
             f"per-group macro-F1 {f.group_macro_f1:.4f}  log-loss {f.log_loss:.4f}  ECE {f.ece:.4f}"
         )
+        if self.with_past is not None:
+            lines[-1] = f"windows alone:      {lines[-1]}"
+            lines += [
+                f"{name + ':':<19} windows {own.n}  accuracy {own.accuracy:.4f}  macro-F1 {own.macro_f1:.4f}  "
+                f"per-group macro-F1 {own.group_macro_f1:.4f}  log-loss {own.log_loss:.4f}  ECE {own.ece:.4f}"
+                for name, own in self.with_past.named("with their past", "in another order")
+            ]
+            lines.append("What follows is of windows alone.")
+        elif self.without_past:
+            lines.append(f"Not with their past: {self.without_past}")
         lines += [f"{name} by group: {one.text()}" for name, one in spread_over_groups(f.per_group).items()]
         if f.refused:
             lines.append(f"refused {f.refused:.4f}: rather none of these than any activity")
@@ -86,10 +103,13 @@ def evaluate_bundle(bundle: ModelBundle, dataset: str) -> Assessment:
         ConfigError: the data set is unknown, missing, or has nothing in common with the bundle.
     """
     classifier = Classifier(bundle)
-    phase_accuracy = None
+    chain = bundle.manifest.smoothing.chain
+    phase_accuracy, past, without_past = None, None, ""
     if dataset == OFFICIAL:
         truth = _official(bundle)
         protocol = "official test windows"
+        if chain is not None:
+            past, without_past = _official_past(truth, classifier.predict, bundle, chain)
     else:
         name = data_set(dataset)
         sittings = [s for s in sittings_of(name) if may_be_met(bundle, name, s.group)]
@@ -97,6 +117,9 @@ def evaluate_bundle(bundle: ModelBundle, dataset: str) -> Assessment:
         protocol = f"{len({s.group for s in sittings})} groups{split_note(bundle, name)}"
         if name == "hapt" and len(truth):
             phase_accuracy = accuracy_by_phase(bundle, classifier, sittings)
+            if chain is not None:
+                pasts, scored = own_pasts(sittings, bundle.spec, bundle.labels, classifier.predict)
+                past = past_figures(pasts, scored, bundle.labels, chain)
     if not len(truth):
         raise ConfigError(
             f"data set {dataset} has no windows for bundle {bundle.manifest.name}; expected its activities"
@@ -109,7 +132,20 @@ def evaluate_bundle(bundle: ModelBundle, dataset: str) -> Assessment:
         seen_in_training=seen_in_training(bundle, dataset),
         phase_accuracy=phase_accuracy,
         figures=score(classifier.predict(truth.samples), truth, bundle.labels),
+        with_past=past,
+        without_past=without_past,
     )
+
+
+def _official_past(
+    truth: LabelledWindows, predict: Predict, bundle: ModelBundle, chain: Chain
+) -> tuple[PastFigures | None, str]:
+    """Figures, or why there are none."""
+    try:
+        sittings = sittings_of("hapt")
+    except RecordingError as error:
+        return None, f"the windows before them are in HAPT's recordings alone ({error})"
+    return past_figures(official_pasts(sittings, truth, predict), truth, bundle.labels, chain), ""
 
 
 def accuracy_by_phase(
@@ -122,7 +158,7 @@ def accuracy_by_phase(
     dense = labelled_windows(sittings, bundle.spec, bundle.labels, hop_len=step)
     # Grids start with each recording, whose first reading lies at a whole second.
     phase = (dense.start_ns // (step * bundle.spec.period_ns)) % PHASES
-    right = classifier.predict(dense.samples).argmax(axis=1) == dense.targets
+    right = classifier.predict(dense.samples)[:, : len(bundle.labels)].argmax(axis=1) == dense.targets
     return tuple(float(right[phase == p].mean()) for p in range(PHASES))
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from models.assessment import evaluate_bundle
+from models.calibration import Calibration, calibrate, predictor
 from models.card import card
 from models.crossvalidation import CrossValidation, crossvalidations_in, read_crossvalidation
-from models.data import Sitting, group_folds, labelled_windows
+from models.data import Sitting
 from models.epoch import Epoch
 from models.export import to_onnx
 from models.false_activity import evaluate_unworn
@@ -24,61 +22,15 @@ from models.networks import Network, parameter_count
 from models.profile import profile_of
 from models.recipes import Recipe
 from models.robustness import evaluate_variations
-from models.smoothing import DEFAULT, courses_of, fit_smoothing, spliced
 from models.streaming import evaluate_streaming
-from models.training import fit, fit_temperature, logits, softmax, training_sittings, training_windows
-from streamer.activities import groups_of
-from streamer.bundle import SCHEMA, Manifest, ModelBundle, Smoothing, load_bundle, save_bundle, shipped_bundles
+from models.training import fit, training_sittings, training_windows
+from streamer.bundle import SCHEMA, Manifest, ModelBundle, load_bundle, save_bundle, shipped_bundles
 from streamer.errors import ConfigError
 from streamer.likeness.profile import Profile
 
-#: Folds by group of which the first is held out to calibrate on.
-CALIBRATION_FOLDS: Final = 5
 #: What was tried on the way to a shipped model, as a table; kept by hand.
 TRIED_FILE: Final = "TRIED.md"
 _NO_DIGEST: Final = "0" * 64
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """What is fitted on groups that the network did not see.
-
-    Attributes:
-        temperature: divides the logits.
-        smoothing: of probabilities over time.
-        groups: who was held out.
-        history: of the network fitted without them.
-    """
-
-    temperature: float
-    smoothing: Smoothing
-    groups: tuple[str, ...]
-    history: tuple[Epoch, ...]
-
-
-def calibrate(
-    recipe: Recipe, sittings: Sequence[Sitting], *, seed: int, on_epoch: Callable[[Epoch], None] = lambda _: None
-) -> Calibration:
-    """Fit on four fifths of the groups; temperature and smoothing on the last fifth, where the recipe wants them."""
-    groups = [sitting.group for sitting in sittings]
-    held = group_folds(groups, min(CALIBRATION_FOLDS, len(set(groups))), seed=seed)[0]
-    kept = [sitting for sitting in sittings if sitting.group not in held]
-    held_out = [sitting for sitting in sittings if sitting.group in held]
-    truth = labelled_windows(held_out, recipe.spec, recipe.labels)
-    network, history = fit(recipe, training_windows(recipe, kept, seed=seed), truth, seed=seed, on_epoch=on_epoch)
-    if not recipe.calibrated:
-        return Calibration(1.0, DEFAULT, tuple(sorted(held)), tuple(history))
-    temperature = fit_temperature(logits(network, truth.samples), truth.targets)
-    # HAPT's people went from one activity to the next; the others' recordings are joined as if they had.
-    streams = held_out if recipe.dataset == "hapt" else spliced(held_out, seed=seed)
-    courses = courses_of(streams, recipe.spec, recipe.labels, predictor(network, temperature))
-    smoothing = fit_smoothing(courses, len(recipe.labels), tuple(groups_of(recipe.labels, {}).values()))
-    return Calibration(temperature, smoothing, tuple(sorted(held)), tuple(history))
-
-
-def predictor(network: Network, temperature: float) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """Probabilities of windows, by torch."""
-    return lambda windows: softmax(logits(network, windows), temperature)
 
 
 def make_bundle(
@@ -121,6 +73,7 @@ def make_bundle(
         },
         model_sha256=_NO_DIGEST,
         golden_sha256=_NO_DIGEST,
+        passages=recipe.passages,
         profile=profile,
     )
     golden = golden_vectors(manifest, model, predictor(network, calibration.temperature), seed=seed)

@@ -10,7 +10,8 @@ import msgspec
 from models.assessment import Assessment
 from models.crossvalidation import CrossValidation
 from models.data import DatasetName
-from models.evaluation import LabelFigures
+from models.evaluation import Figures, LabelFigures
+from models.past import PastFigures
 from models.recipes import Recipe
 from models.segments import OVERLAPS
 from models.spread import Spread, spread_over_groups
@@ -19,6 +20,13 @@ from streamer.bundle import ModelBundle
 
 #: What cards have since they say how their figures came about.
 PROTOCOL_HEADING: Final = "## Protocol"
+#: What figures of windows with their past are.
+PAST_IN_WORDS: Final = (
+    "Windows alone are what others publish. With its past a window is answered by itself and the windows before it in "
+    "its recording, from the beginning on and never by a later one, through the bundle's chain, as it is when served. "
+    "In random order the same windows have their recording's blocks of activity shuffled before, so that nothing is "
+    "owed to the order in which everybody was told to do them."
+)
 #: The publishers' own words.
 TERMS: Final[dict[DatasetName, str]] = {
     "hapt": """\
@@ -112,15 +120,35 @@ def _facts(recipe: Recipe, bundle: ModelBundle) -> str:
         f"({spec.hop_len / spec.rate_hz:g} s) on a {spec.rate_hz} Hz grid",
         "needs": f"{spec.sensors_in_words}, {manifest.min_feed_rate_hz:g} Hz or faster",
         "activities": ", ".join(bundle.labels),
-        "smoothing": f"weight {smoothing.weight:g}, enter {smoothing.enter:g}, leave {smoothing.leave:g}, dwell "
+        "smoothing": f"{_smoothed(bundle)}, enter {smoothing.enter:g}, leave {smoothing.leave:g}, dwell "
         f"{smoothing.dwell}" + ("" if smoothing.group_enter is None else f"; groups from {smoothing.group_enter:g} on"),
         "temperature": training["temperature"],
-        "calibration": f"temperature and smoothing were fitted on groups held out of a first fit "
+        "calibration": f"temperature and smoothing were fitted on {_held_out(recipe)} "
         f"({training['calibrated_on']}); the shipped network was then fitted on all"
         if recipe.calibrated
         else "none: temperature and smoothing are set, not fitted",
     }
     return "\n".join(("| | |", "|---|---|", *(f"| {name} | {fact} |" for name, fact in facts.items())))
+
+
+def _held_out(recipe: Recipe) -> str:
+    if recipe.chained:
+        return "all groups, each as said of it by a fit that had not seen it"
+    return "groups held out of a first fit"
+
+
+def _smoothed(bundle: ModelBundle) -> str:
+    chain = bundle.manifest.smoothing.chain
+    if chain is None:
+        return f"weight {bundle.manifest.smoothing.weight:g}"
+    passages = bundle.manifest.passages
+    known = f", among them the passages {', '.join(passages)}" if passages else ""
+    kin = "; ".join(" and ".join((*bundle.outputs, "none of these")[place] for place in one) for one in chain.kin)
+    return (
+        f"a chain of {chain.states} states{known}; evidence {chain.evidence:g}"
+        + (f", {chain.within:g} between {kin}" if kin else "")
+        + f", prior weight {chain.prior_weight:g}"
+    )
 
 
 def crossvalidated(result: CrossValidation) -> str:
@@ -162,6 +190,15 @@ def crossvalidated(result: CrossValidation) -> str:
                 f"{result.leaky_random_split['macro_f1']:.4f}."
             ),
         ]
+    if result.with_past is not None:
+        lines += [
+            "",
+            "All held-out windows of the first seed:",
+            "",
+            *_figures_table(result.pooled, result.with_past),
+            "",
+            f"{PAST_IN_WORDS} The chain of each run was fitted on its training groups alone.",
+        ]
     pooled = "over all held-out windows of the first seed"
     return "\n".join([*lines, "", f"Per activity, {pooled}:", "", _per_class(result.pooled.per_class)])
 
@@ -194,13 +231,12 @@ def assessed(result: Assessment) -> str:
         "",
         f"`har-models evaluate {result.bundle} --dataset {result.dataset}`{seen}",
         "",
-        "| windows | accuracy | macro-F1 | per-group macro-F1 | log-loss | ECE |",
-        "|---|---|---|---|---|---|",
-        (
-            f"| {figures.n} | {figures.accuracy:.4f} | {figures.macro_f1:.4f} | {figures.group_macro_f1:.4f} | "
-            f"{figures.log_loss:.4f} | {figures.ece:.4f} |"
-        ),
+        *_figures_table(figures, result.with_past),
     ]
+    if result.with_past is not None:
+        lines += ["", f"{PAST_IN_WORDS} What follows is of windows alone."]
+    elif result.without_past:
+        lines += ["", f"Not with their past: {result.without_past}"]
     if result.phase_accuracy is not None:
         values = " | ".join(f"{value:.4f}" for value in result.phase_accuracy)
         count = len(result.phase_accuracy)
@@ -218,6 +254,22 @@ def assessed(result: Assessment) -> str:
     if not result.seen_in_training:
         lines += ["", _per_class(figures.per_class)]
     return "\n".join(lines)
+
+
+def _figures_table(alone: Figures, past: PastFigures | None) -> list[str]:
+    heads = "| windows | accuracy | macro-F1 | per-group macro-F1 | log-loss | ECE |"
+    if past is None:
+        return [heads, "|---" * 6 + "|", _cells(alone)]
+    named = past.named("with their past", "with their past, blocks in random order")
+    rows = [f"| {name} {_cells(own)}" for name, own in [("windows alone", alone), *named]]
+    return [f"| {heads}", "|---" * 7 + "|", *rows]
+
+
+def _cells(own: Figures) -> str:
+    return (
+        f"| {own.n} | {own.accuracy:.4f} | {own.macro_f1:.4f} | {own.group_macro_f1:.4f} | "
+        f"{own.log_loss:.4f} | {own.ece:.4f} |"
+    )
 
 
 def streamed(result: StreamingAssessment) -> str:

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from models.evaluation import Figures, GroupFigures, pooled
+from models.past import PastFigures
 from models.spread import OverSeeds, Spread, over_seeds, spread_over_groups
 from streamer.bundle import ModelBundle
 from streamer.errors import ConfigError
@@ -43,6 +44,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         calibrated_on: those groups.
         uncalibrated_log_loss, uncalibrated_ece: with a temperature of 1.
         figures: all of them; None in documents of earlier versions and in bundles.
+        with_past: of the same windows with those before them, by a chain fitted on training groups alone; None where
+            the recipe has none, and in bundles.
     """
 
     seed: int
@@ -59,6 +62,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     uncalibrated_log_loss: float | None = None
     uncalibrated_ece: float | None = None
     figures: Figures | None = None
+    with_past: PastFigures | None = None
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +118,7 @@ class CrossValidation(msgspec.Struct, frozen=True, kw_only=True):
         over_seeds: mean, standard deviation and worst of each of them.
         per_group: each group's windows, and its figures in the mean over seeds.
         spread: of those over groups.
+        with_past: all held-out windows of the first seed with those before them; None where the recipe has no chain.
     """
 
     recipe: str
@@ -132,6 +137,7 @@ class CrossValidation(msgspec.Struct, frozen=True, kw_only=True):
     over_seeds: dict[str, OverSeeds] = {}
     per_group: dict[str, GroupFigures] = {}
     spread: dict[str, Spread] = {}
+    with_past: PastFigures | None = None
 
     def json(self) -> bytes:
         """One JSON document."""
@@ -157,7 +163,7 @@ class CrossValidation(msgspec.Struct, frozen=True, kw_only=True):
 
     def without_details(self) -> CrossValidation:
         """The document as bundles hold it: runs without their confusions and bins."""
-        runs = tuple(msgspec.structs.replace(run, figures=None) for run in self.runs)
+        runs = tuple(msgspec.structs.replace(run, figures=None, with_past=None) for run in self.runs)
         return msgspec.structs.replace(self, runs=runs)
 
     def text(self) -> str:
@@ -181,6 +187,12 @@ class CrossValidation(msgspec.Struct, frozen=True, kw_only=True):
             lines.append(
                 f"  mean of seeds         {self.accuracy:8.4f}  {self.macro_f1:8.4f}  {self.group_macro_f1:9.4f}"
             )
+        if self.with_past is not None:
+            lines += [
+                f"  {name}, first seed: accuracy {own.accuracy:.4f}  macro-F1 {own.macro_f1:.4f}; windows alone "
+                f"{self.pooled.accuracy:.4f}  {self.pooled.macro_f1:.4f}"
+                for name, own in self.with_past.named("windows with their past", "with it in another order")
+            ]
         worst = self.worst_run
         lines.append(f"  worst run: seed {worst.seed} fold {worst.fold}, accuracy {worst.accuracy:.4f}")
         lines += [f"  {name} by group, mean over seeds: {one.text()}" for name, one in self.spread.items()]
@@ -242,7 +254,13 @@ def put_together(
         over_seeds=over,
         per_group=per_group,
         spread=spread_over_groups(per_group),
+        with_past=_past([run for run in runs if run.seed == seeds[0]]),
     )
+
+
+def _past(runs: Sequence[Run]) -> PastFigures | None:
+    parts = [run.with_past for run in runs if run.with_past is not None]
+    return PastFigures.pooled(parts) if parts and len(parts) == len(runs) else None
 
 
 def read_crossvalidation(path: Path) -> CrossValidation:

@@ -28,6 +28,8 @@ DATASETS: Final[tuple[DatasetName, ...]] = get_args(DatasetName)
 FITBIT_BLOCKS: Final = 5
 #: Left out between neighbouring blocks: one second, half of it on each side.
 GUARD_NS: Final = 1_000_000_000
+#: How long before its end a window's state is taken; 25 samples of UCI HAR's 128.
+STATE_MARGIN_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +110,23 @@ def official_windows(split: uci_har.Split, labels: Sequence[str]) -> LabelledWin
 
 
 def labelled_windows(
-    sittings: Iterable[Sitting], spec: PreprocessingSpec, labels: Sequence[str], *, hop_len: int | None = None
+    sittings: Iterable[Sitting],
+    spec: PreprocessingSpec,
+    labels: Sequence[str],
+    *,
+    hop_len: int | None = None,
+    passages: Sequence[str] = (),
 ) -> LabelledWindows:
     """The windows of each sitting that lie wholly inside a stretch labelled with one of `labels`.
+
+    With passages all windows whose state (`window_states`) is a label or a passage.
 
     Args:
         sittings: recordings with their groups.
         spec: what a window is.
         labels: activities by target; stretches with other labels give no windows.
         hop_len: samples between windows where it is to differ from the spec's.
+        passages: movements between activities, whose targets are behind those of the labels.
     """
     if hop_len is not None:
         spec = msgspec.structs.replace(spec, hop_len=hop_len)
@@ -125,7 +135,11 @@ def labelled_windows(
         # A separate gyroscope stream that no channel needs would only cost time.
         streams = [stream for stream in sitting.recording.streams if spec.uses_gyro or stream.acc is not None]
         windows = windows_of(streams, spec)
-        found = window_targets(windows.start_ns, spec, sitting.recording.spans, labels)
+        spans = sitting.recording.spans
+        if passages:
+            found = window_states(windows.start_ns, spec, spans, (*labels, *passages))
+        else:
+            found = window_targets(windows.start_ns, spec, spans, labels)
         labelled = found >= 0
         samples.append(windows.samples[labelled])
         targets.append(found[labelled])
@@ -149,6 +163,26 @@ def window_targets(
         if span.activity in labels:
             targets[(start_ns >= span.start_ns) & (last_ns < span.end_ns)] = labels.index(span.activity)
     return targets
+
+
+def window_states(
+    start_ns: NDArray[np.int64], spec: PreprocessingSpec, spans: Sequence[ActivitySpan], states: Sequence[str]
+) -> NDArray[np.int64]:
+    """(n,) int64: index of the state at STATE_MARGIN_S before a window's end, -1 where none of them is labelled.
+
+    What a window is of that may hold a movement from one activity to another: near its end, so that it is known soon,
+    and far enough from it to have been seen.
+    """
+    return states_at(start_ns + spec.window_ns - round(STATE_MARGIN_S * 1e9), spans, states)
+
+
+def states_at(t_ns: NDArray[np.int64], spans: Sequence[ActivitySpan], states: Sequence[str]) -> NDArray[np.int64]:
+    """(n,) int64: index of the state that is labelled at each time, -1 where none of them is."""
+    found = np.full(len(t_ns), -1, np.int64)
+    for span in spans:
+        if span.activity in states:
+            found[(t_ns >= span.start_ns) & (t_ns < span.end_ns)] = states.index(span.activity)
+    return found
 
 
 def restrict(recording: Recording, start_ns: int, end_ns: int) -> Recording:

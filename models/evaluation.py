@@ -77,12 +77,16 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 def score(probabilities: NDArray[np.float32], truth: LabelledWindows, labels: Sequence[str]) -> Figures:
     """Figures of (n, labels) probabilities against n labelled windows.
 
+    Columns behind those of the labels are a model's passages: no answer, and no refusal either.
+
     Raises:
         ValueError: nothing to score, or shapes differ.
     """
     targets, n = truth.targets, len(truth)
-    if not n or probabilities.shape != (n, len(labels)):
-        raise ValueError(f"probabilities are {probabilities.shape}; expected ({n}, {len(labels)}), n > 0")
+    if not n or len(probabilities) != n or probabilities.shape[1] < len(labels):
+        raise ValueError(f"probabilities are {probabilities.shape}; expected ({n}, {len(labels)} or more), n > 0")
+    rest = 1.0 - probabilities.sum(axis=1, dtype=np.float64)
+    probabilities = probabilities[:, : len(labels)]
     answers = probabilities.argmax(axis=1)
     confusion = confusion_of(targets, answers, len(labels))
     groups = {}
@@ -93,7 +97,6 @@ def score(probabilities: NDArray[np.float32], truth: LabelledWindows, labels: Se
             n=int(rows.sum()), accuracy=float(np.trace(own) / own.sum()), macro_f1=macro_f1(own)
         )
     given = probabilities[np.arange(n), targets].astype(np.float64)
-    rest = 1.0 - probabilities.sum(axis=1, dtype=np.float64)
     return _figures(
         confusion,
         labels,

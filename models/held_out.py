@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from models.bundling import CALIBRATION_FOLDS
+from models.calibration import CALIBRATION_FOLDS, calibrate, predictor
 from models.crossvalidation import CrossValidation, Run, Settings, put_together
 from models.data import (
     LabelledWindows,
@@ -31,8 +31,11 @@ from models.data import (
 )
 from models.epoch import Epoch
 from models.evaluation import score
+from models.past import PastFigures, Predict, official_pasts, own_pasts, past_figures
 from models.recipes import Recipe
+from models.smoothing import spliced
 from models.training import fit, fit_temperature, logits, softmax, training_sittings, training_windows
+from streamer.chain import Chain
 from streamer.errors import ConfigError
 
 #: Share of windows in the published random split of the Fitbit data that are for training.
@@ -114,7 +117,10 @@ def plan(
 def recipe_digest(recipe: Recipe) -> str:
     """8 hex digits of what decides a fit; words and what is scored afterwards are not of it."""
     decides = replace(recipe, summary="", limits=(), evaluate_on=(), stream_on=(), folds=0, version="")
-    return hashlib.blake2b(repr(decides).encode(), digest_size=4).hexdigest()
+    text = repr(decides)
+    if recipe.passages or recipe.chained:
+        text += repr((recipe.passages, recipe.chained, recipe.kin))
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
 def crossvalidate(
@@ -196,8 +202,10 @@ class _Bench:
         everybody = set(pool.groups.tolist())
         held = frozenset[str]() if folds == 0 else group_folds(self._plain.groups, folds, seed=seed)[fold]
         train = pool if not held else pool.of_groups(everybody - held)
-        temperature, calibrated_on = 1.0, frozenset[str]()
-        if self._settings.calibrated:
+        temperature, calibrated_on, chain = 1.0, frozenset[str](), None
+        if self._settings.calibrated and recipe.chained:
+            temperature, calibrated_on, chain = self._chain(train, seed, on_epoch)
+        elif self._settings.calibrated:
             temperature, calibrated_on = self._temperature(train, seed, on_epoch)
         # What is not for development, the official test subjects, is read once, after the last epoch.
         watched = bool(held) and not self._settings.all_subjects
@@ -223,7 +231,29 @@ class _Bench:
             uncalibrated_log_loss=plain.log_loss if calibrated else None,
             uncalibrated_ece=plain.ece if calibrated else None,
             figures=figures,
+            with_past=None if chain is None else self._past(predictor(network, temperature), scored, chain),
         )
+
+    def _chain(
+        self, train: LabelledWindows, seed: int, on_epoch: OnEpoch
+    ) -> tuple[float, frozenset[str], Chain | None]:
+        """Fitted as a bundle's is: on all training groups, each by a network that sees the others only."""
+        groups = set(train.groups.tolist())
+        sittings = [sitting for sitting in self._sittings if sitting.group in groups]
+        self._say("  fitting without each fifth of the training groups, for the temperature and the chain")
+        found = calibrate(self._recipe, sittings, seed=seed, windows=train, on_epoch=on_epoch)
+        return found.temperature, frozenset(found.groups), found.smoothing.chain
+
+    def _past(self, predict: Predict, scored: LabelledWindows, chain: Chain) -> PastFigures:
+        """Of what is scored; of data sets of one activity at a time, of their recordings joined in random order."""
+        recipe, people = self._recipe, set(scored.groups.tolist())
+        if self._settings.all_subjects or not self._settings.folds:
+            met = [sitting for sitting in sittings_of("hapt") if sitting.group in people]
+            return past_figures(official_pasts(met, scored, predict), scored, recipe.labels, chain)
+        met = [sitting for sitting in self._sittings if sitting.group in people]
+        natural = recipe.dataset == "hapt"
+        pasts, truth = own_pasts(met if natural else spliced(met, seed=0), recipe.spec, recipe.labels, predict)
+        return past_figures(pasts, truth, recipe.labels, chain, shuffled=natural)
 
     def _pool_of(self, seed: int) -> LabelledWindows:
         if self._pool is None or self._pool[0] != seed:

@@ -73,6 +73,10 @@ class Recipe:
         min_feed_rate_hz: slowest feed that the model is meant to take.
         version: of the model.
         limits: what the card says about where the model stops being good.
+        passages: movements between activities that the network is to know, too; labelled in the data set.
+        chained: whether a chain is fitted in place of the exponential mean; needs `calibrated`, and as many fits to
+            calibrate as there are folds, so that what windows say of everybody comes from a fit without them.
+        kin: labels that windows tell apart badly, for the chain.
     """
 
     name: str
@@ -94,6 +98,10 @@ class Recipe:
     # No part of what decides a fit, whose digest is of this value's text.
     stress_on: tuple[str, ...] = field(default=(), repr=False)
     limits: tuple[str, ...] = field(default=())
+    # Of what decides a fit where they are set (`held_out.recipe_digest`).
+    passages: tuple[str, ...] = field(default=(), repr=False)
+    chained: bool = field(default=False, repr=False)
+    kin: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
 
 
 #: The published chain, for streams that start mid-motion.

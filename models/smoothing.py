@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.data import Sitting, restrict
+from models.data import Sitting, restrict, states_at, window_states
 from streamer.bundle import Smoothing
 from streamer.imu import ImuBatch
 from streamer.preprocessing.pipeline import windows_of
@@ -44,19 +45,28 @@ class Course:
     """One stream's windows in time order.
 
     Attributes:
-        probabilities: (m, labels) float32; what a row lacks of 1 is none of the labels.
+        probabilities: (m, labels and passages); what a row lacks of 1 is none of these.
         start_ns: (m,) int64.
         truth: (m,) int64, label at the end of each window, -1 where nothing is labelled.
         bouts: true bouts.
+        states: (m,) int64, label or passage at `data.STATE_MARGIN_S` before the end of each window, -1 where neither is
+            labelled; None where nobody asks.
     """
 
-    probabilities: NDArray[np.float32]
+    probabilities: NDArray[np.floating]
     start_ns: NDArray[np.int64]
     truth: NDArray[np.int64]
     bouts: int
+    states: NDArray[np.int64] | None = None
 
 
-def fit_smoothing(courses: Sequence[Course], labels: int, groups: Sequence[Collection[int]] = ()) -> Smoothing:
+def fit_smoothing(
+    courses: Sequence[Course],
+    labels: int,
+    groups: Sequence[Collection[int]] = (),
+    *,
+    weights: Sequence[float] = WEIGHTS,
+) -> Smoothing:
     """The smoothing of the grids above with the highest `gain`; the first one where several are equal.
 
     The thresholds are chosen a second time with groups told, for the weight and the dwell that are best without.
@@ -65,6 +75,7 @@ def fit_smoothing(courses: Sequence[Course], labels: int, groups: Sequence[Colle
         courses: of people whom the model has not seen.
         labels: how many activities there are.
         groups: places of the labels of each group that can be told; none of them is told where that is not better.
+        weights: of the newest window; of courses that a chain has filtered, 1 alone.
     """
 
     def found(smoothing: Smoothing) -> float:
@@ -73,7 +84,7 @@ def fit_smoothing(courses: Sequence[Course], labels: int, groups: Sequence[Colle
     plain = max(
         (
             Smoothing(weight=weight, enter=enter, leave=round(enter * share, 3), dwell=dwell)
-            for weight, enter, share, dwell in product(WEIGHTS, ENTERS, LEAVES, DWELLS)
+            for weight, enter, share, dwell in product(weights, ENTERS, LEAVES, DWELLS)
         ),
         key=found,
     )
@@ -125,7 +136,8 @@ def track(
     courses: Sequence[Course], smoothing: Smoothing, labels: int, groups: Sequence[Collection[int]] = ()
 ) -> list[NDArray[np.int64]]:
     """(m,) int64 activity after each window of each course, numbered as in `Tracked`."""
-    tracker = ActivityTracker(labels, smoothing, capacity=len(courses), groups=groups)
+    passages = courses[0].probabilities.shape[1] - labels if courses else 0
+    tracker = ActivityTracker(labels, smoothing, capacity=len(courses), groups=groups, passages=passages)
     answers = [np.full(len(course.truth), NONE) for course in courses]
     for step in range(max((len(course.truth) for course in courses), default=0)):
         slots = np.array([i for i, course in enumerate(courses) if step < len(course.truth)])
@@ -142,20 +154,41 @@ def courses_of(
     spec: PreprocessingSpec,
     labels: Sequence[str],
     predict: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    passages: Sequence[str] = (),
+    *,
+    most_phases: int = 1,
 ) -> list[Course]:
-    """What a model says over each recording, with the truth beside it; windows across two activities included."""
+    """What a model says over each recording, with the truth beside it; windows across two activities included.
+
+    Args:
+        sittings: the recordings.
+        spec: what a window is.
+        labels: activities by number.
+        predict: probabilities of windows.
+        passages: numbered behind them.
+        most_phases: windows between two that follow one another are a course of their own, up to so many of each
+            recording: the same change of activity, met at other moments.
+    """
+    phases = next(n for n in range(most_phases, 0, -1) if spec.hop_len % n == 0)
+    dense = msgspec.structs.replace(spec, hop_len=spec.hop_len // phases)
     courses = []
     for sitting in sittings:
         recording = sitting.recording
-        windows = windows_of(recording.streams, spec)
+        windows = windows_of(recording.streams, dense)
         last_ns = windows.start_ns + (spec.window_len - 1) * spec.period_ns
-        truth = np.full(len(windows), -1)
-        for span in recording.spans:
-            if span.activity in labels:
-                truth[(last_ns >= span.start_ns) & (last_ns < span.end_ns)] = labels.index(span.activity)
-        if len(windows):
-            bouts = int((np.diff(truth[truth >= 0]) != 0).sum()) + 1
-            courses.append(Course(predict(windows.samples), windows.start_ns, truth, bouts))
+        truth = states_at(last_ns, recording.spans, labels)
+        states = window_states(windows.start_ns, spec, recording.spans, (*labels, *passages))
+        if not len(windows):
+            continue
+        probabilities = predict(windows.samples)
+        # Behind a gap the phases begin anew.
+        begins = np.flatnonzero(np.diff(windows.start_ns, prepend=-1) != dense.hop_len * spec.period_ns)
+        number = np.arange(len(windows)) - np.repeat(begins, np.diff(np.append(begins, len(windows))))
+        for phase in range(phases):
+            own = np.flatnonzero(number % phases == phase)
+            if len(own):
+                bouts = int((np.diff(truth[own][truth[own] >= 0]) != 0).sum()) + 1
+                courses.append(Course(probabilities[own], windows.start_ns[own], truth[own], bouts, states[own]))
     return courses
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import numpy as np
 
+from models.chain import widened
 from models.data import labelled_windows
 from models.evaluation import score
 from models.export import to_onnx
@@ -22,8 +23,8 @@ from models.networks import Network, parameter_count
 from models.own_recordings import OwnRecording, labels_of, placed, read_own
 from models.rehearsal import made_up_windows
 from models.training import logits, softmax
-from models.tuning import Pupil, deal, held_out_answers, one_thread, probabilities
-from streamer.bundle import SCHEMA, Manifest, ModelBundle, find_bundle, load_bundle, save_bundle
+from models.tuning import Pupil, deal, held_out_answers, one_thread, probabilities, reordered
+from streamer.bundle import SCHEMA, Manifest, ModelBundle, Smoothing, find_bundle, load_bundle, save_bundle
 from streamer.classifier import Classifier
 from streamer.errors import ConfigError
 
@@ -86,14 +87,26 @@ def _learn(base: ModelBundle, network: Network, own: Sequence[OwnRecording], say
     spec, activities = base.spec, labels_of(own)
     added = tuple(label for label in activities if label not in base.labels)
     labels = (*base.labels, *added)
+    confused = sorted({*activities} & {*base.manifest.passages})
+    if confused:
+        raise ConfigError(
+            f"label {confused[0]} is a passage of {base.manifest.name}, which is recognised and never told; expected "
+            "another name"
+        )
+    # The base's outputs first; in the bundle passages stand last.
+    outputs = (*base.outputs, *added)
+    order = [outputs.index(name) for name in (*labels, *base.manifest.passages)]
+    places = np.array([labels.index(name) if name in labels else -1 for name in outputs])
     sittings = [sitting for one in own for sitting in one.sittings]
     seconds = sum(sum(one.seconds().values()) for one in own)
     say(f"{len(own)} recordings, {seconds / 60:.1f} minutes of {', '.join(activities)}")
-    dense = labelled_windows(sittings, spec, labels, hop_len=max(spec.hop_len // _DENSER, 1))
-    plain = labelled_windows(sittings, spec, labels)
+    dense = labelled_windows(sittings, spec, outputs, hop_len=max(spec.hop_len // _DENSER, 1))
+    plain = labelled_windows(sittings, spec, outputs)
+    truth = replace(plain, targets=places[plain.targets])
     pupil = Pupil(network, made_up_windows(spec, seed=0), new=len(added))
     # None for what the base does not know.
-    before = score(np.pad(Classifier(base).predict(plain.samples), ((0, 0), (0, len(added)))), plain, labels)
+    said = np.pad(Classifier(base).predict(plain.samples), ((0, 0), (0, len(added))))
+    before = score(said[:, order], truth, labels)
     answers = held_out_answers(
         pupil, dense, plain, on_fold=lambda done, of: say(f"learned without part {done} of {of}, and told it")
     )
@@ -110,14 +123,21 @@ def _learn(base: ModelBundle, network: Network, own: Sequence[OwnRecording], say
         sources=tuple(Source(name=one.name, sha256=one.sha256, seconds=one.seconds()) for one in own),
         folds=len(deal(plain)),
         before=before,
-        after=score(answers, plain, labels),
+        after=score(answers[:, order], truth, labels),
         keep=taught.keep,
         made_up=len(told),
         kept=float((was == told).mean()),
-        turned_new=float((told >= len(base.labels)).mean()),
+        turned_new=float((told >= len(base.outputs)).mean()),
     )
-    network.head = taught.head
+    network.head = reordered(taught.head, order)
     return _Taught(lesson, network, labels)
+
+
+def _smoothing(base: ModelBundle, new: int) -> Smoothing:
+    smoothing = base.manifest.smoothing
+    if smoothing.chain is None:
+        return smoothing
+    return msgspec.structs.replace(smoothing, chain=widened(smoothing.chain, len(base.labels), new))
 
 
 def _bundle(base: ModelBundle, taught: _Taught, folder: Path, places: dict[str, str]) -> ModelBundle:
@@ -137,7 +157,7 @@ def _bundle(base: ModelBundle, taught: _Taught, folder: Path, places: dict[str, 
         labels=taught.labels,
         preprocessing=base.spec,
         min_feed_rate_hz=base.manifest.min_feed_rate_hz,
-        smoothing=base.manifest.smoothing,
+        smoothing=_smoothing(base, len(lesson.new)),
         training={
             "summary": summary,
             "base": lesson.base,
@@ -150,6 +170,7 @@ def _bundle(base: ModelBundle, taught: _Taught, folder: Path, places: dict[str, 
         golden_sha256=_NO_DIGEST,
         groups=places,
         profile=base.manifest.profile,
+        passages=base.manifest.passages,
     )
     golden = golden_vectors(manifest, model, lambda windows: softmax(logits(network, windows.copy())), seed=0)
     bundle = save_bundle(folder, manifest, model, golden)

@@ -36,7 +36,9 @@ def training_windows(recipe: Recipe, sittings: Iterable[Sitting], *, seed: int) 
     parts = []
     for number, one in enumerate(recipe.passes):
         streams = varied(sittings, one.variety, seed=1000 * seed + number)
-        parts.append(labelled_windows(streams, recipe.spec, recipe.labels, hop_len=one.hop_len))
+        parts.append(
+            labelled_windows(streams, recipe.spec, recipe.labels, hop_len=one.hop_len, passages=recipe.passages)
+        )
     return joined(parts)
 
 
@@ -62,7 +64,7 @@ def fit(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     schedule = recipe.schedule
     samples, targets = torch.from_numpy(train.samples), torch.from_numpy(train.targets)
-    network = build(recipe.network, channels=samples.shape[2], labels=len(recipe.labels))
+    network = build(recipe.network, channels=samples.shape[2], labels=len(recipe.labels) + len(recipe.passages))
     network.scale.copy_(triple_scale(samples))
     network.to(device)
     vary = WindowVarier(recipe.variety, recipe.spec.channels, network.scale)

@@ -7,7 +7,7 @@ without which a few minutes of one person drive out everything else (models/tuni
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -142,6 +142,15 @@ def probabilities(head: nn.Linear, features: Tensor) -> NDArray[np.float32]:
     with torch.no_grad():
         found: NDArray[np.float32] = torch.softmax(head(features), dim=1).numpy()
     return found
+
+
+def reordered(head: nn.Linear, order: Sequence[int]) -> nn.Linear:
+    """A last layer whose output i is the other's output order[i]."""
+    found = nn.Linear(head.in_features, len(order))
+    with torch.no_grad():
+        found.weight.copy_(head.weight[list(order)])
+        found.bias.copy_(head.bias[list(order)])
+    return found.requires_grad_(requires_grad=False)
 
 
 def held_out_answers(

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from models.augment import WindowVariety
-from models.bundling import Calibration, make_bundle
+from models.bundling import make_bundle
+from models.calibration import Calibration
 from models.data import LabelledWindows, Sitting, labelled_windows
 from models.evaluation import score
 from models.networks import CnnConfig
