@@ -99,6 +99,11 @@ def prepare(folder: Path) -> None:
     bundle(folder / "mislabelled", labels=["standing", "sitting"])
     bundle(folder / "renamed", labels=["standing", "sitting", "Loafing about"])
     bundle(folder / "misplaced", groups={"lying": "flat"})
+    even = [1 / 3] * 3
+    exponents = {"prior_weight": 0, "evidence": 0.5, "within": 0.2}
+    chain = {"steps": [even] * 3, "start": even, "prior": even, **exponents}
+    bundle(folder / "short", smoothing={"weight": 1, "enter": 0.6, "leave": 0.4, "dwell": 1, "chain": chain})
+    bundle(folder / "repeated", passages=["sitting"])
     bundle(folder / "newer", schema=2)
     future = bundle(folder / "future")
     model = onnx.load(future / "model.onnx")
