@@ -160,6 +160,10 @@ class ActivityTracker(Slots):
                 held = support.copy()
                 held[rows, previous] += passing
             otherwise = self._groups.narrowest(held, previous)
+        if self.passages:
+            # Nor does a first bout begin as unknown while one passes from something to something else.
+            begins = (previous == NONE) & (otherwise == self.unknown) & (passing >= self._smoothing.leave)
+            otherwise = np.where(begins, NONE, otherwise)
         wanted = np.where(smoothed[rows, leader] >= self._smoothing.enter, leader, otherwise)
         challenged = wanted != previous
         agrees = wanted == challenger

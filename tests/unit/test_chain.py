@@ -22,7 +22,7 @@ from streamer.chain import FLOOR, Chain, ForwardFilter
 from streamer.errors import BundleError, ConfigError
 from streamer.live.board import Board
 from streamer.recognizer import Recognizer
-from streamer.tracking import ActivityTracker
+from streamer.tracking import NONE, ActivityTracker
 from tests.bundles import POSTURE_SPEC, make_bundle
 from tests.motion import joined, rows, still
 
@@ -148,6 +148,7 @@ def test_a_first_window_is_weighed_by_the_start_and_so_is_one_behind_a_reset() -
 def test_a_passage_in_progress_is_neither_told_nor_unknown() -> None:
     assert bouts("SSSdddTTT", fitted(None)) == "ssssssttt"
     assert bouts("SSS---TTT", fitted(None)) == "sssuuuttt"
+    assert bouts("dddTTT---ddd", fitted(None)) == "...tttuuuuuu"
     assert bouts("SSSdddTTT", fitted()) == "ssssssttt"
 
 
@@ -158,6 +159,8 @@ def test_passages_hold_a_bout_of_a_group_too() -> None:
     for start, row in enumerate([(0.5, 0.5, 0, 0), (0.1, 0.1, 0, 0.8), (0.1, 0.1, 0.3, 0.1), (0.1, 0.1, 0.1, 0)]):
         found.append(int(tracker.update(ONE, np.array([row]), np.array([start])).activity[0]))
     assert found == [3, 3, tracker.unknown, tracker.unknown]
+    tracker.reset(0)
+    assert tracker.update(ONE, np.array([(0.1, 0.0, 0.0, 0.9)]), np.array([0])).activity[0] == NONE
 
 
 def test_onset_behind_a_passage_is_the_first_window_that_tells_what_follows() -> None:
