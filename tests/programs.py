@@ -52,14 +52,15 @@ class HarStream:
             state: where it keeps its state; None for no state, so that no test finds another's or touches the user's.
             program: how it is called.
             environment: None for this process's own.
-            workers: how many processes share the watches.
+            workers: how many processes share the watches; the same as `--workers=N` among the arguments.
         """
-        self._workers = workers
         folder.mkdir(parents=True, exist_ok=True)
         self._events = folder / f"{name}.events.jsonl"
         self._log = folder / f"{name}.log"
         if workers > 1:
-            arguments = (*arguments, "--workers", str(workers))
+            arguments = (*arguments, f"--workers={workers}")
+        stated = [argument.partition("=")[2] for argument in arguments if argument.startswith("--workers=")]
+        self._workers = int(stated[-1]) if stated else 1
         command = [*program, *arguments, "--output", output, "--http-port", "0", *_state_options(state)]
         with self._events.open("wb") as events, self._log.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=events, stderr=log, env=environment)

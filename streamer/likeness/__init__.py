@@ -8,6 +8,6 @@ Everything here is pure. A finding rests on the readings as they enter the recog
 filter. It holds once two stretches in a row show it, or the only one there is. Nothing here changes what is recognised.
 
 offline   `har-stream classify FILE --explain` judges every stretch of a file (streamer/explanation.py)
-live      each watch is judged now and then, a hundred at once at most (`fleet.py`)
+live      each watch is judged now and then, a few at once (`fleet.py`)
 training  the same stretches of the training recordings make the Profile (models/profile.py)
 """

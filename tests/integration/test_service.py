@@ -26,7 +26,7 @@ from streamer.wire import topics
 from streamer.wire.events import ActivityEvent
 from streamer.workers import is_own
 from tests.programs import BIN, HarStream, simulator
-from tests.servers import HOST, Mosquitto, accepts_connections, free_port, wait_until
+from tests.servers import HOST, Mosquitto, free_port, wait_until
 
 Start = Callable[..., HarStream]
 
@@ -405,10 +405,23 @@ def test_a_worker_goes_on_hearing_its_watches_behind_many_messages_of_another(
         service.kill()
 
 
+def free_port_before_a_taken_one() -> tuple[int, socket.socket]:
+    """A port that is free, and what listens at the next."""
+    while True:
+        taken = socket.create_server((HOST, 0))
+        port = taken.getsockname()[1] - 1
+        try:
+            socket.create_server((HOST, port)).close()
+        except OSError:
+            taken.close()
+        else:
+            return port, taken
+
+
 def test_failed_worker_ends_the_service() -> None:
     # The first worker's port is free, the second's is not.
-    port = next(port for port in iter(free_port, None) if not accepts_connections(port + 1))
-    with socket.create_server((HOST, port + 1)):
+    port, taken = free_port_before_a_taken_one()
+    with taken:
         command = [
             str(BIN / "har-stream"),
             "--broker",
