@@ -23,20 +23,23 @@ IR_VERSION: Final = 9
 GATES: Final = (0, 3, 1, 2)
 
 
-class _Graph:
-    """Nodes and constants in order of use; `add` returns the name of a node's output."""
+class Graph:
+    """Nodes and constants in order of use, under names that begin with `prefix`."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
     def constant(self, value: NDArray[np.float32] | NDArray[np.int64]) -> str:
-        name = f"c{len(self.constants)}"
+        """Name of a constant."""
+        name = f"{self._prefix}c{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
     def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: int | list[int]) -> str:
-        name = output or f"n{len(self.nodes)}"
+        """Name of a new node's output."""
+        name = output or f"{self._prefix}n{len(self.nodes)}"
         node = helper.make_node(operator, list(inputs), [name])
         node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
         self.nodes.append(node)
@@ -53,7 +56,7 @@ def to_onnx(network: Network, *, window_len: int, temperature: float = 1.0) -> b
         window_len: samples per window.
         temperature: logits are divided by it (Guo et al., On calibration of modern neural networks, 2017).
     """
-    graph = _Graph()
+    graph = Graph()
     channels = len(network.scale)
     scaled = graph.add("Div", "windows", graph.constant(_array(network.scale)))
     if isinstance(network, Lstm):
@@ -83,7 +86,7 @@ def to_onnx(network: Network, *, window_len: int, temperature: float = 1.0) -> b
     return content
 
 
-def _lstm(graph: _Graph, network: Lstm, windows: str) -> str:
+def _lstm(graph: Graph, network: Lstm, windows: str) -> str:
     """(batch, hidden): output of the last LSTM layer at the last step."""
     # (batch, time, channels) @ (channels, hidden); Gemm takes matrices only.
     embedded = graph.add("MatMul", windows, graph.constant(_array(network.embed.weight).T))
@@ -116,7 +119,7 @@ def _reorder_gates(value: NDArray[np.float32], hidden: int) -> NDArray[np.float3
     return np.concatenate([value[gate * hidden : (gate + 1) * hidden] for gate in GATES])
 
 
-def _cnn(graph: _Graph, network: Cnn, windows: str) -> str:
+def _cnn(graph: Graph, network: Cnn, windows: str) -> str:
     """(batch, 2 * widths[-1]): mean and maximum over time."""
     x = graph.add("Relu", _conv(graph, network.stem, graph.add("Transpose", windows, perm=[0, 2, 1])))
     for block in network.residual_blocks():
@@ -127,7 +130,7 @@ def _cnn(graph: _Graph, network: Cnn, windows: str) -> str:
     return graph.add("Flatten", pooled, axis=1)
 
 
-def _conv(graph: _Graph, layer: NormedConv, x: str) -> str:
+def _conv(graph: Graph, layer: NormedConv, x: str) -> str:
     conv, norm = layer.conv, layer.norm
     # Folded in float64, so that the rounding is that of the stored weights alone.
     variance, mean = _array(norm.running_var).astype(np.float64), _array(norm.running_mean).astype(np.float64)

@@ -13,7 +13,8 @@ from models.export import to_onnx
 from models.networks import CnnConfig, LstmConfig, Network, build
 from models.quantized import parameter_count
 from models.quantizing import quantize
-from models.refusal import fit_refusal, with_refusal
+from models.refusal import fit_refusal
+from models.refusal_graph import with_refusal
 from streamer.errors import ConfigError
 from tests.bundles import POSTURE_SPEC, mean_softmax_onnx
 from tests.unit.test_models_export import session

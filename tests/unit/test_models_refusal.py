@@ -26,8 +26,8 @@ from models.refusal import (
     fit_region,
     posture,
     served_windows,
-    with_refusal,
 )
+from models.refusal_graph import with_refusal
 from models.training import logits, softmax
 from streamer.bundle import save_bundle
 from streamer.classifier import Classifier
