@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.data import Sitting, restrict, stream_slice
+from models.sensors import other_sensor
+from models.variations import at_rate, bursts_lost
 from streamer.imu import ImuBatch
 from streamer.preprocessing.spec import Channel
 from streamer.recording import ActivitySpan, Recording
@@ -29,12 +31,20 @@ class StreamVariety:
         stretch: a section's tempo is drawn from 1 - stretch to 1 + stretch.
         loss: a section loses a share of its readings, drawn from 0 to `loss`.
         halve: share of sections of which only every second reading is kept.
+        holes: a section loses a share of its time, drawn from 0 to `holes`, as lost messages do.
+        resampled: share of sections that a sensor of another rate tells.
+        rates_hz: least and largest of those rates, between which ratios are equally likely.
+        other_sensor: share of sections that another sensor reads, with noise, offset and steps of its own.
     """
 
     section_s: tuple[float, float] | None = None
     stretch: float = 0.0
     loss: float = 0.0
     halve: float = 0.0
+    holes: float = 0.0
+    resampled: float = 0.0
+    rates_hz: tuple[float, float] = (10.0, 50.0)
+    other_sensor: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +55,13 @@ class WindowVariety:
         rotation_deg: all sensors are turned together about a random axis by up to this angle.
         scale: standard deviation of a random gain per axis.
         noise: standard deviation of added white noise, in units of the network's scale.
+        without_gyro: share of windows whose angular rates are 0, as those of a watch that has no gyroscope.
     """
 
     rotation_deg: float = 0.0
     scale: float = 0.0
     noise: float = 0.0
+    without_gyro: float = 0.0
 
 
 def varied(sittings: Iterable[Sitting], variety: StreamVariety, *, seed: int) -> list[Sitting]:
@@ -61,7 +73,9 @@ def varied(sittings: Iterable[Sitting], variety: StreamVariety, *, seed: int) ->
             tempo = 1.0 + variety.stretch * rng.uniform(-1.0, 1.0)
             loss = variety.loss * rng.uniform()
             halved = rng.uniform() < variety.halve
-            result.append(Sitting(sitting.group, _stretched(_thinned(section, loss, rng, halved=halved), tempo)))
+            told = _thinned(_told_otherwise(section, variety, rng), loss, rng, halved=halved)
+            if told.streams:
+                result.append(Sitting(sitting.group, _stretched(told, tempo)))
     return result
 
 
@@ -80,6 +94,18 @@ def _sections(recording: Recording, section_s: tuple[float, float] | None, rng: 
             sections.append(section)
         start, length_s = stop, rng.uniform(*section_s)
     return sections
+
+
+def _told_otherwise(recording: Recording, variety: StreamVariety, rng: np.random.Generator) -> Recording:
+    """As another sensor and a lossy network would have told it."""
+    if variety.resampled and rng.uniform() < variety.resampled:
+        low_hz, high_hz = variety.rates_hz
+        recording = at_rate(recording, rng, rate_hz=low_hz * (high_hz / low_hz) ** rng.uniform())
+    if variety.other_sensor and rng.uniform() < variety.other_sensor:
+        recording = other_sensor(recording, rng)
+    if variety.holes and recording.streams:
+        recording = bursts_lost(recording, rng, share=variety.holes * rng.uniform())
+    return recording
 
 
 def _thinned(recording: Recording, loss: float, rng: np.random.Generator, *, halved: bool) -> Recording:
@@ -125,6 +151,7 @@ class WindowVarier:
             raise ValueError(f"channels are {channels}; expected triples of x, y, z")
         self._variety = variety
         self._scale = scale
+        self._gyro = torch.tensor([name.startswith("gyro") for name in channels])
 
     def __call__(self, windows: Tensor, generator: torch.Generator) -> Tensor:
         """Varied copies of windows (batch, window_len, channels)."""
@@ -136,6 +163,9 @@ class WindowVarier:
         if self._variety.noise:
             noise = torch.randn(n, length, channels, generator=generator).to(windows.device)
             result = result + self._variety.noise * self._scale * noise
+        if self._variety.without_gyro:
+            lacks = torch.rand(n, generator=generator) < self._variety.without_gyro
+            result = result.masked_fill((lacks[:, None, None] & self._gyro).to(windows.device), 0.0)
         return result
 
 

@@ -23,7 +23,7 @@ from models.profile import profile_of
 from models.recipes import Recipe
 from models.robustness import evaluate_variations
 from models.streaming import evaluate_streaming
-from models.training import fit, training_sittings, training_windows
+from models.training import make_network, training_sittings, training_windows
 from streamer.bundle import SCHEMA, Manifest, ModelBundle, load_bundle, save_bundle, shipped_bundles
 from streamer.errors import ConfigError
 from streamer.likeness.profile import Profile
@@ -109,7 +109,7 @@ def finish_bundle(
     calibration = calibrate(recipe, sittings, seed=seed, on_epoch=on_epoch)
     say(f"temperature {calibration.temperature:.3f}, {calibration.smoothing}; fitting on all training groups")
     train = training_windows(recipe, sittings, seed=seed)
-    network, _ = fit(recipe, train, seed=seed, on_epoch=on_epoch)
+    network, _ = make_network(recipe, sittings, train, seed=seed, on_epoch=on_epoch)
     profile = training_profile(recipe, sittings)
     bundle = make_bundle(recipe, network, calibration, folder, seed=seed, training=figures, profile=profile)
     say("scoring")

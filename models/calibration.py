@@ -15,7 +15,7 @@ from models.epoch import Epoch
 from models.networks import Network
 from models.recipes import Recipe
 from models.smoothing import DEFAULT, courses_of, fit_smoothing, spliced
-from models.training import fit, fit_temperature, logits, softmax, training_windows
+from models.training import fit_temperature, logits, make_network, predict, training_windows
 from streamer.activities import groups_of
 from streamer.bundle import Smoothing
 
@@ -122,7 +122,7 @@ def _held_out_fit(
         train = training_windows(recipe, kept, seed=seed)
     else:
         train = windows.of_groups({sitting.group for sitting in kept})
-    network, history = fit(recipe, train, plain, seed=seed, on_epoch=on_epoch)
+    network, history = make_network(recipe, kept, train, plain, seed=seed, on_epoch=on_epoch)
     truth = plain
     if recipe.passages:
         truth = labelled_windows(held_out, recipe.spec, recipe.labels, passages=recipe.passages)
@@ -131,4 +131,4 @@ def _held_out_fit(
 
 def predictor(network: Network, temperature: float) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     """Probabilities of windows, by torch."""
-    return lambda windows: softmax(logits(network, windows), temperature)
+    return lambda windows: predict(network, windows, temperature)

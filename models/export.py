@@ -12,9 +12,12 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+from torch import nn
 
-from models.networks import Cnn, Lstm, Network, NormedConv
+from models.graph import Graph
+from models.networks import Cnn, ConvLstm, Lstm, Network, NormedConv
+from models.worn_graph import worn_nodes
 
 #: Read by every onnxruntime from 1.20 on (which reads up to opset 21, IR 10).
 OPSET: Final = 17
@@ -23,36 +26,14 @@ IR_VERSION: Final = 9
 GATES: Final = (0, 3, 1, 2)
 
 
-class Graph:
-    """Nodes and constants in order of use, under names that begin with `prefix`."""
-
-    def __init__(self, prefix: str = "") -> None:
-        self._prefix = prefix
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def constant(self, value: NDArray[np.float32] | NDArray[np.int64]) -> str:
-        """Name of a constant."""
-        name = f"{self._prefix}c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
-
-    def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: int | list[int]) -> str:
-        """Name of a new node's output."""
-        name = output or f"{self._prefix}n{len(self.nodes)}"
-        node = helper.make_node(operator, list(inputs), [name])
-        node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
-        self.nodes.append(node)
-        return name
-
-
 def to_onnx(network: Network, *, window_len: int, temperature: float = 1.0) -> bytes:
-    """An ONNX model: "windows" (batch, window_len, channels) float32 to "probabilities" (batch, labels) float32.
+    """An ONNX model: "windows" (batch, window_len, channels) float32 to "probabilities" (batch, outputs) float32.
 
-    Scaling, softmax and temperature are inside.
+    Scaling, softmax and temperature are inside, and whether anybody wears the watch, where the network was taught that:
+    rows lack of 1 what nobody does.
 
     Args:
-        network: an Lstm or a Cnn; its evaluation behaviour is exported.
+        network: an Lstm, a ConvLstm or a Cnn; its evaluation behaviour is exported.
         window_len: samples per window.
         temperature: logits are divided by it (Guo et al., On calibration of modern neural networks, 2017).
     """
@@ -61,14 +42,23 @@ def to_onnx(network: Network, *, window_len: int, temperature: float = 1.0) -> b
     scaled = graph.add("Div", "windows", graph.constant(_array(network.scale)))
     if isinstance(network, Lstm):
         features, head = _lstm(graph, network, scaled), network.head
+    elif isinstance(network, ConvLstm):
+        features, head = _conv_lstm(graph, network, scaled), network.head
     elif isinstance(network, Cnn):
         features, head = _cnn(graph, network, scaled), network.head
     else:
-        raise TypeError(f"network is {type(network).__name__}; expected Lstm or Cnn")
+        raise TypeError(f"network is {type(network).__name__}; expected Lstm, ConvLstm or Cnn")
     # The temperature goes into the last layer's weights.
     weight, bias = _array(head.weight) / np.float32(temperature), _array(head.bias) / np.float32(temperature)
     logits = graph.add("Gemm", features, graph.constant(weight), graph.constant(bias), transB=1)
-    graph.add("Softmax", logits, output="probabilities", axis=-1)
+    if network.worn is None:
+        graph.add("Softmax", logits, output="probabilities", axis=-1)
+    else:
+        told = graph.add("Softmax", logits, axis=-1)
+        beside, factor = worn_nodes(network.worn, "windows")
+        graph.nodes += beside.nodes
+        graph.constants += beside.constants
+        graph.add("Mul", told, factor, output="probabilities")
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
@@ -91,11 +81,25 @@ def _lstm(graph: Graph, network: Lstm, windows: str) -> str:
     # (batch, time, channels) @ (channels, hidden); Gemm takes matrices only.
     embedded = graph.add("MatMul", windows, graph.constant(_array(network.embed.weight).T))
     x = graph.add("Relu", graph.add("Add", embedded, graph.constant(_array(network.embed.bias))))
-    x = graph.add("Transpose", x, perm=[1, 0, 2])
-    hidden = network.lstm.hidden_size
-    weights = dict(network.lstm.named_parameters())
+    _, state = _recurrent(graph, network.lstm, graph.add("Transpose", x, perm=[1, 0, 2]))
+    return graph.add("Squeeze", state, graph.constant(np.array([0], np.int64)))
+
+
+def _conv_lstm(graph: Graph, network: ConvLstm, windows: str) -> str:
+    """(batch, 2 * hidden): mean and maximum over the steps of the last LSTM layer."""
+    x = graph.add("Transpose", windows, perm=[0, 2, 1])
+    for layer in network.convolutions():
+        x = graph.add("Relu", _conv(graph, layer, x))
+    steps, _ = _recurrent(graph, network.lstm, graph.add("Transpose", x, perm=[2, 0, 1]))
+    return _pooled(graph, graph.add("Transpose", steps, perm=[1, 2, 0]))
+
+
+def _recurrent(graph: Graph, lstm: nn.LSTM, x: str) -> tuple[str, str]:
+    """Steps (time, batch, hidden) and state (1, batch, hidden) of the last layer, of x (time, batch, channels)."""
+    hidden = lstm.hidden_size
+    weights = dict(lstm.named_parameters())
     state = ""
-    for layer in range(network.lstm.num_layers):
+    for layer in range(lstm.num_layers):
         w, r, input_bias, hidden_bias = (
             _reorder_gates(_array(weights[f"{kind}_l{layer}"]), hidden)[None]
             for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -112,7 +116,7 @@ def _lstm(graph: Graph, network: Lstm, windows: str) -> str:
         )
         # (time, direction, batch, hidden) to (time, batch, hidden)
         x = graph.add("Squeeze", steps, graph.constant(np.array([1], np.int64)))
-    return graph.add("Squeeze", state, graph.constant(np.array([0], np.int64)))
+    return x, state
 
 
 def _reorder_gates(value: NDArray[np.float32], hidden: int) -> NDArray[np.float32]:
@@ -126,6 +130,11 @@ def _cnn(graph: Graph, network: Cnn, windows: str) -> str:
         shortcut = x if block.shortcut is None else _conv(graph, block.shortcut, x)
         inner = graph.add("Relu", _conv(graph, block.first, x))
         x = graph.add("Relu", graph.add("Add", _conv(graph, block.second, inner), shortcut))
+    return _pooled(graph, x)
+
+
+def _pooled(graph: Graph, x: str) -> str:
+    """(batch, 2 * channels): mean and maximum over time of x (batch, channels, time)."""
     pooled = graph.add("Concat", graph.add("GlobalAveragePool", x), graph.add("GlobalMaxPool", x), axis=1)
     return graph.add("Flatten", pooled, axis=1)
 

@@ -14,10 +14,11 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
-from models.calibration import CALIBRATION_FOLDS, calibrate, predictor
+from models.calibration import CALIBRATION_FOLDS, Calibration, calibrate, predictor
 from models.crossvalidation import CrossValidation, Run, Settings, put_together
 from models.data import (
     LabelledWindows,
@@ -34,12 +35,14 @@ from models.evaluation import score
 from models.past import PastFigures, Predict, official_pasts, own_pasts, past_figures
 from models.recipes import Recipe
 from models.smoothing import spliced
-from models.training import fit, fit_temperature, logits, softmax, training_sittings, training_windows
+from models.training import fit, fit_temperature, logits, make_network, predict, training_sittings, training_windows
 from streamer.chain import Chain
 from streamer.errors import ConfigError
 
 #: Share of windows in the published random split of the Fitbit data that are for training.
 LEAKY_SHARE = 0.7
+#: Of the networks by which a chain and its temperature are fitted.
+_CALIBRATION_SEED: Final = 0
 
 Say = Callable[[str], None]
 OnEpoch = Callable[[Epoch], None]
@@ -118,8 +121,8 @@ def recipe_digest(recipe: Recipe) -> str:
     """8 hex digits of what decides a fit; words and what is scored afterwards are not of it."""
     decides = replace(recipe, summary="", limits=(), evaluate_on=(), stream_on=(), folds=0, version="")
     text = repr(decides)
-    if recipe.passages or recipe.chained:
-        text += repr((recipe.passages, recipe.chained, recipe.kin))
+    if recipe.passages or recipe.chained or recipe.unworn_s:
+        text += repr((recipe.passages, recipe.chained, recipe.kin, recipe.unworn_s))
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
@@ -194,27 +197,32 @@ class _Bench:
             parts = [official_windows(split, recipe.labels) for split in ("train", "test")]
             self._scored = joined(parts)
         self._pool: tuple[int, LabelledWindows] | None = None
+        self._calibrations: dict[frozenset[str], Calibration] = {}
 
     def run(self, seed: int, fold: int, on_epoch: OnEpoch) -> Run:
         """One fold of one seed."""
         recipe, folds = self._recipe, self._settings.folds
-        pool = self._pool_of(seed)
-        everybody = set(pool.groups.tolist())
+        everybody = {sitting.group for sitting in self._sittings}
         held = frozenset[str]() if folds == 0 else group_folds(self._plain.groups, folds, seed=seed)[fold]
-        train = pool if not held else pool.of_groups(everybody - held)
         temperature, calibrated_on, chain = 1.0, frozenset[str](), None
         if self._settings.calibrated and recipe.chained:
-            temperature, calibrated_on, chain = self._chain(train, seed, on_epoch)
+            calibration = self._calibration(frozenset(everybody - held), on_epoch)
+            temperature, calibrated_on = calibration.temperature, frozenset(calibration.groups)
+            chain = calibration.smoothing.chain
         elif self._settings.calibrated:
-            temperature, calibrated_on = self._temperature(train, seed, on_epoch)
+            temperature, calibrated_on = self._temperature(
+                self._pool_of(seed).of_groups(everybody - held), seed, on_epoch
+            )
+        # Behind the calibration, which may have made room for its own.
+        train = self._pool_of(seed).of_groups(everybody - held)
         # What is not for development, the official test subjects, is read once, after the last epoch.
         watched = bool(held) and not self._settings.all_subjects
         scored = self._scored.of_groups(held) if held else official_windows("test", recipe.labels)
         self._say(f"  {len(train)} training windows, {len(scored)} held out")
-        network, _ = fit(recipe, train, scored if watched else None, seed=seed, on_epoch=on_epoch)
-        values = logits(network, scored.samples)
-        figures = score(softmax(values, temperature), scored, recipe.labels)
-        plain = score(softmax(values), scored, recipe.labels)
+        kept = [sitting for sitting in self._sittings if sitting.group not in held]
+        network, _ = make_network(recipe, kept, train, scored if watched else None, seed=seed, on_epoch=on_epoch)
+        figures = score(predict(network, scored.samples, temperature), scored, recipe.labels)
+        plain = score(predict(network, scored.samples), scored, recipe.labels)
         calibrated = self._settings.calibrated
         return Run(
             seed=seed,
@@ -234,22 +242,27 @@ class _Bench:
             with_past=None if chain is None else self._past(predictor(network, temperature), scored, chain),
         )
 
-    def _chain(
-        self, train: LabelledWindows, seed: int, on_epoch: OnEpoch
-    ) -> tuple[float, frozenset[str], Chain | None]:
-        """Fitted as a bundle's is: on all training groups, each by a network that sees the others only."""
-        groups = set(train.groups.tolist())
-        sittings = [sitting for sitting in self._sittings if sitting.group in groups]
-        self._say("  fitting without each fifth of the training groups, for the temperature and the chain")
-        found = calibrate(self._recipe, sittings, seed=seed, windows=train, on_epoch=on_epoch)
-        return found.temperature, frozenset(found.groups), found.smoothing.chain
+    def _calibration(self, groups: frozenset[str], on_epoch: OnEpoch) -> Calibration:
+        """Fitted as a bundle's is: on all training groups, each by a network that sees the others only.
+
+        By networks of one seed, whatever the run's: a chain and a temperature are of the recipe and its people, and
+        five fits for each of five seeds would cost hours.
+        """
+        if groups not in self._calibrations:
+            sittings = [sitting for sitting in self._sittings if sitting.group in groups]
+            self._say("  fitting without each fifth of the training groups, for the temperature and the chain")
+            windows = self._pool_of(_CALIBRATION_SEED).of_groups(groups)
+            found = calibrate(self._recipe, sittings, seed=_CALIBRATION_SEED, windows=windows, on_epoch=on_epoch)
+            self._calibrations[groups] = found
+        return self._calibrations[groups]
 
     def _past(self, predict: Predict, scored: LabelledWindows, chain: Chain) -> PastFigures:
         """Of what is scored; of data sets of one activity at a time, of their recordings joined in random order."""
         recipe, people = self._recipe, set(scored.groups.tolist())
         if self._settings.all_subjects or not self._settings.folds:
             met = [sitting for sitting in sittings_of("hapt") if sitting.group in people]
-            return past_figures(official_pasts(met, scored, predict), scored, recipe.labels, chain)
+            pasts = official_pasts(met, scored, predict, hop_len=recipe.spec.hop_len)
+            return past_figures(pasts, scored, recipe.labels, chain)
         met = [sitting for sitting in self._sittings if sitting.group in people]
         natural = recipe.dataset == "hapt"
         pasts, truth = own_pasts(met if natural else spliced(met, seed=0), recipe.spec, recipe.labels, predict)
@@ -301,5 +314,5 @@ def _leaky(recipe: Recipe, say: Say, on_epoch: OnEpoch) -> dict[str, float]:
     epochs = round(recipe.schedule.epochs * recipe.schedule.windows_per_epoch / cut)
     recipe = replace(recipe, schedule=replace(recipe.schedule, epochs=epochs))
     network, _ = fit(recipe, train, seed=0, on_epoch=on_epoch)
-    figures = score(softmax(logits(network, test.samples)), test, recipe.labels)
+    figures = score(predict(network, test.samples), test, recipe.labels)
     return {"accuracy": figures.accuracy, "macro_f1": figures.macro_f1}

@@ -13,10 +13,11 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.export import GATES, to_onnx
-from models.networks import Cnn, CnnConfig, Lstm, LstmConfig, Network, NormedConv
+from models.networks import Cnn, CnnConfig, ConvLstm, ConvLstmConfig, Lstm, LstmConfig, Network, NormedConv
+from models.worn_graph import WORN, worn_of
 from streamer.bundle import ModelBundle
 from streamer.errors import BundleError, one_line
 
@@ -32,8 +33,12 @@ def import_network(bundle: ModelBundle) -> Network:
     try:
         graph = onnx.load_from_string(bundle.model).graph
         constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-        read = _lstm if any(node.op_type == "LSTM" for node in graph.node) else _cnn
-        network = read(graph.node, constants).eval()
+        kinds = {node.op_type for node in graph.node}
+        read = _cnn if "LSTM" not in kinds else _conv_lstm if "Conv" in kinds else _lstm
+        own = [node for node in graph.node if not node.output[0].startswith(WORN)]
+        network = read(own, constants).eval()
+        beside = [node for node in graph.node if node.output[0].startswith(WORN)]
+        network.worn = worn_of(beside, constants) if beside else None
         again = onnx.load_from_string(to_onnx(network, window_len=bundle.spec.window_len)).graph
     except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise _refusal(bundle, one_line(error) or type(error).__name__) from error
@@ -86,7 +91,37 @@ def _lstm(nodes: Sequence[onnx.NodeProto], constants: _Constants) -> Lstm:
     scale, weight, embedding = (constants[node.input[1]] for node in (div, gemm, embed))
     hidden = embedding.shape[1]
     network = Lstm(LstmConfig(hidden=hidden, layers=len(layers)), len(scale), len(weight))
-    weights = dict(network.lstm.named_parameters())
+    _set_recurrent(network.lstm, layers, constants)
+    _set(network.scale, scale)
+    _set(network.embed.weight, embedding.T)
+    _set(network.embed.bias, constants[add.input[1]])
+    _set(network.head.weight, weight)
+    _set(network.head.bias, constants[gemm.input[2]])
+    return network
+
+
+def _conv_lstm(nodes: Sequence[onnx.NodeProto], constants: _Constants) -> ConvLstm:
+    (div,), (gemm,) = ([node for node in nodes if node.op_type == kind] for kind in ("Div", "Gemm"))
+    convolutions, layers = ([node for node in nodes if node.op_type == kind] for kind in ("Conv", "LSTM"))
+    scale, weight = constants[div.input[1]], constants[gemm.input[1]]
+    config = ConvLstmConfig(
+        stem=tuple(len(constants[node.input[1]]) for node in convolutions),
+        hidden=weight.shape[1] // 2,
+        layers=len(layers),
+        kernel=_first(convolutions[0], "kernel_shape"),
+    )
+    network = ConvLstm(config, len(scale), len(weight))
+    for layer, node in zip(network.convolutions(), convolutions, strict=True):
+        _fold(layer, node, constants)
+    _set_recurrent(network.lstm, layers, constants)
+    _set(network.scale, scale)
+    _set(network.head.weight, weight)
+    _set(network.head.bias, constants[gemm.input[2]])
+    return network
+
+
+def _set_recurrent(lstm: nn.LSTM, layers: Sequence[onnx.NodeProto], constants: _Constants) -> None:
+    hidden, weights = lstm.hidden_size, dict(lstm.named_parameters())
     for number, node in enumerate(layers):
         w, r, biases = (constants[name][0] for name in node.input[1:4])
         for kind, value in (
@@ -97,12 +132,6 @@ def _lstm(nodes: Sequence[onnx.NodeProto], constants: _Constants) -> Lstm:
         ):
             gates = dict(zip(GATES, np.split(value, 4), strict=True))
             _set(weights[f"{kind}_l{number}"], np.concatenate([gates[gate] for gate in range(4)]))
-    _set(network.scale, scale)
-    _set(network.embed.weight, embedding.T)
-    _set(network.embed.bias, constants[add.input[1]])
-    _set(network.head.weight, weight)
-    _set(network.head.bias, constants[gemm.input[2]])
-    return network
 
 
 def _fold(layer: NormedConv, node: onnx.NodeProto, constants: _Constants) -> None:

@@ -8,6 +8,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from models.worn import Worn
+
 
 @dataclass(frozen=True, slots=True)
 class LstmConfig:
@@ -20,6 +22,25 @@ class LstmConfig:
 
     hidden: int = 32
     layers: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ConvLstmConfig:
+    """Sizes of the LSTM behind convolutions.
+
+    Attributes:
+        stem: channels of the convolutions, each of which halves the time axis.
+        hidden: width of the LSTM layers.
+        layers: LSTM layers.
+        kernel: length of the convolutions, odd.
+        head_dropout: share of pooled features dropped when training.
+    """
+
+    stem: tuple[int, ...]
+    hidden: int
+    layers: int = 1
+    kernel: int = 5
+    head_dropout: float = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +64,25 @@ class CnnConfig:
     head_dropout: float = 0.3
 
 
+NetworkConfig = LstmConfig | ConvLstmConfig | CnnConfig
+
+
 class Network(nn.Module):
     """What training and export know about a network.
 
     Attributes:
         scale: (channels,) float32 buffer; windows are divided by it first.
-        head: the last layer, from features to a logit per label.
+        head: the last layer, from features to a logit per output: labels, then passages.
+        worn: what tells watches that nobody wears, None where that was not taught; it is no part of the logits.
     """
 
     scale: Tensor
     head: nn.Linear
+    worn: Worn | None
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.worn = None
         self.register_buffer("scale", torch.ones(channels))
 
     def features(self, windows: Tensor) -> Tensor:
@@ -63,7 +90,7 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Logits (batch, labels) of windows (batch, window_len, channels), in the spec's units."""
+        """Logits (batch, outputs) of windows (batch, window_len, channels), in the spec's units."""
         return cast("Tensor", self.head(self.features(windows)))
 
     def __call__(self, windows: Tensor) -> Tensor:
@@ -77,11 +104,11 @@ class Lstm(Network):
     Source: guillaume-chevalier/LSTM-Human-Activity-Recognition, whose published accuracy on UCI HAR is 91.65 %.
     """
 
-    def __init__(self, config: LstmConfig, channels: int, labels: int) -> None:
+    def __init__(self, config: LstmConfig, channels: int, outputs: int) -> None:
         super().__init__(channels)
         self.embed = nn.Linear(channels, config.hidden)
         self.lstm = nn.LSTM(config.hidden, config.hidden, config.layers, batch_first=True)
-        self.head = nn.Linear(config.hidden, labels)
+        self.head = nn.Linear(config.hidden, outputs)
 
     def features(self, windows: Tensor) -> Tensor:
         """The last step, (batch, hidden)."""
@@ -100,6 +127,38 @@ class NormedConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, outputs, time / stride)."""
         return cast("Tensor", self.norm(self.conv(x)))
+
+
+class ConvLstm(Network):
+    """Convolutions that shorten the time axis, stacked LSTM, mean and maximum over its steps, linear.
+
+    Source: Ordóñez and Roggen, Deep convolutional and LSTM recurrent neural networks for multimodal wearable activity
+    recognition, Sensors 16(1), 2016; strided here, and pooled over the steps in place of taking the last.
+    """
+
+    def __init__(self, config: ConvLstmConfig, channels: int, outputs: int) -> None:
+        super().__init__(channels)
+        self.stem = nn.Sequential(
+            *(
+                NormedConv(before, after, kernel=config.kernel, stride=2)
+                for before, after in zip((channels, *config.stem[:-1]), config.stem, strict=True)
+            )
+        )
+        self.lstm = nn.LSTM(config.stem[-1], config.hidden, config.layers, batch_first=True)
+        self.dropout = nn.Dropout(config.head_dropout)
+        self.head = nn.Linear(2 * config.hidden, outputs)
+
+    def features(self, windows: Tensor) -> Tensor:
+        """Mean and maximum over the steps, (batch, 2 * hidden)."""
+        x = (windows / self.scale).transpose(1, 2)
+        for layer in self.stem:
+            x = torch.relu(layer(x))
+        steps, _ = self.lstm(x.transpose(1, 2))
+        return cast("Tensor", self.dropout(torch.cat([steps.mean(1), steps.amax(1)], 1)))
+
+    def convolutions(self) -> list[NormedConv]:
+        """The convolutions in order."""
+        return cast("list[NormedConv]", list(self.stem))
 
 
 class ResidualBlock(nn.Module):
@@ -125,7 +184,7 @@ class ResidualBlock(nn.Module):
 class Cnn(Network):
     """A residual 1-D CNN with mean and maximum over time before the last layer."""
 
-    def __init__(self, config: CnnConfig, channels: int, labels: int) -> None:
+    def __init__(self, config: CnnConfig, channels: int, outputs: int) -> None:
         super().__init__(channels)
         widths = config.widths
         self.stem = NormedConv(channels, widths[0], kernel=config.stem_kernel, stride=config.stem_stride)
@@ -136,7 +195,7 @@ class Cnn(Network):
             )
         )
         self.dropout = nn.Dropout(config.head_dropout)
-        self.head = nn.Linear(2 * widths[-1], labels)
+        self.head = nn.Linear(2 * widths[-1], outputs)
 
     def features(self, windows: Tensor) -> Tensor:
         """Mean and maximum over time, (batch, 2 * widths[-1])."""
@@ -148,11 +207,13 @@ class Cnn(Network):
         return cast("list[ResidualBlock]", list(self.blocks))
 
 
-def build(config: LstmConfig | CnnConfig, *, channels: int, labels: int) -> Network:
+def build(config: NetworkConfig, *, channels: int, outputs: int) -> Network:
     """A network with fresh weights, from torch's global generator."""
     if isinstance(config, LstmConfig):
-        return Lstm(config, channels, labels)
-    return Cnn(config, channels, labels)
+        return Lstm(config, channels, outputs)
+    if isinstance(config, ConvLstmConfig):
+        return ConvLstm(config, channels, outputs)
+    return Cnn(config, channels, outputs)
 
 
 def parameter_count(network: Network) -> int:

@@ -22,7 +22,7 @@ from models.epoch import Epoch
 from models.networks import Network
 from models.recipes import Recipe
 from models.refusal import features_of, fit_refusal
-from models.training import fit, logits, softmax, training_sittings, training_windows
+from models.training import fit, logits, predict, training_sittings, training_windows
 from streamer.errors import ConfigError
 
 Float32 = NDArray[np.float32]
@@ -139,7 +139,7 @@ def served_scores(
         channels: of the windows.
     """
     refusal = fit_refusal(network, train, held_out, channels)
-    largest = softmax(logits(network, samples)).max(axis=1)
+    largest = predict(network, samples).max(axis=1)
     features = features_of(network, samples)
     return {
         SERVED: 1.0 - largest * refusal.factors(features, samples),

@@ -9,7 +9,7 @@ import msgspec
 
 from models.augment import StreamVariety, WindowVariety
 from models.data import DatasetName
-from models.networks import CnnConfig, LstmConfig
+from models.networks import CnnConfig, LstmConfig, NetworkConfig
 from simulator.datasets import fitbit, uci_har, wisdm
 from streamer.errors import ConfigError, nearest
 from streamer.preprocessing.spec import UCI_HAR, LowPass, PreprocessingSpec
@@ -77,6 +77,8 @@ class Recipe:
         chained: whether a chain is fitted in place of the exponential mean; needs `calibrated`, and as many fits to
             calibrate as there are folds, so that what windows say of everybody comes from a fit without them.
         kin: labels that windows tell apart badly, for the chain.
+        unworn_s: length of the generated streams of watches that nobody wears (`models.unworn`), one of each kind for
+            each recording, by which these are told (`models.worn`); 0 for a model that knows nothing of it.
     """
 
     name: str
@@ -85,7 +87,7 @@ class Recipe:
     official_split: bool
     labels: tuple[str, ...]
     spec: PreprocessingSpec
-    network: LstmConfig | CnnConfig
+    network: NetworkConfig
     passes: tuple[Pass, ...]
     schedule: Schedule
     variety: WindowVariety
@@ -102,6 +104,7 @@ class Recipe:
     passages: tuple[str, ...] = field(default=(), repr=False)
     chained: bool = field(default=False, repr=False)
     kin: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
+    unworn_s: float = field(default=0.0, repr=False)
 
 
 #: The published chain, for streams that start mid-motion.

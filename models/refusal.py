@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from models.data import LabelledWindows, Sitting, joined
 from models.networks import Network
+from models.worn import posture_channels
 from streamer.preprocessing.pipeline import windows_of
 from streamer.preprocessing.spec import PreprocessingSpec
 
@@ -168,25 +169,6 @@ def posture(windows: Float32, gravity: Sequence[int], motion: Sequence[int]) -> 
     power = windows[..., list(motion)].var(axis=1, dtype=np.float64).sum(axis=1, keepdims=True)
     means = windows[..., list(gravity)].mean(axis=1, dtype=np.float64)
     return np.concatenate([means, power**0.125], axis=1).astype(np.float32)
-
-
-def posture_channels(channels: Sequence[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Which of a spec's channels tell where down is, and which how strongly the device moves.
-
-    The accelerometer's only: a gyroscope may be missing.
-
-    >>> posture_channels(("body_acc_x", "gyro_x", "gravity_x"))
-    ((2,), (0,))
-    """
-
-    def of(*kinds: str) -> tuple[int, ...]:
-        for kind in kinds:
-            found = tuple(i for i, channel in enumerate(channels) if channel.startswith(kind))
-            if found:
-                return found
-        raise ValueError(f"channels are {', '.join(channels)}; expected some of {', '.join(kinds)}")
-
-    return of("gravity", "total_acc"), of("body_acc", "total_acc")
 
 
 def fit_region(

@@ -7,7 +7,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from models.export import Graph
+from models.graph import Graph
 from models.refusal import Refusal, Region
 
 Float32 = NDArray[np.float32]
@@ -53,15 +53,17 @@ def with_refusal(model: bytes, refusal: Refusal) -> bytes:
     """
     proto = onnx.load_from_string(model)
     nodes = list(proto.graph.node)
-    softmax = nodes[-1]
+    # Behind the softmax there may be a factor of whether somebody wears the watch.
+    end = nodes[-1]
+    softmax = next((node for node in nodes if node.op_type == "Softmax"), end)
     last = next((node for node in nodes if softmax.input[0] in node.output), None)
     if softmax.op_type != "Softmax" or last is None or last.op_type != "Gemm":
-        raise ValueError(f"model ends with {softmax.op_type}; expected a Gemm and a Softmax")
+        raise ValueError(f"model ends with {end.op_type}; expected a Gemm and a Softmax")
     graph = Graph("refusal_")
     factor = refusal_nodes(graph, last.input[0], proto.graph.input[0].name, refusal)
-    output = softmax.output[0]
-    softmax.output[0] = "softmax"
-    proto.graph.node.extend([*graph.nodes, helper.make_node("Mul", ["softmax", factor], [output])])
+    output = end.output[0]
+    end.output[0] = "unrefused"
+    proto.graph.node.extend([*graph.nodes, helper.make_node("Mul", ["unrefused", factor], [output])])
     proto.graph.initializer.extend(graph.constants)
     onnx.checker.check_model(proto, full_check=True)
     content: bytes = proto.SerializeToString()

@@ -22,7 +22,7 @@ from models.lesson_card import card
 from models.networks import Network, parameter_count
 from models.own_recordings import OwnRecording, labels_of, placed, read_own
 from models.rehearsal import made_up_windows
-from models.training import logits, softmax
+from models.training import predict
 from models.tuning import Pupil, deal, held_out_answers, one_thread, probabilities, reordered
 from streamer.bundle import SCHEMA, Manifest, ModelBundle, Smoothing, find_bundle, load_bundle, save_bundle
 from streamer.classifier import Classifier
@@ -172,7 +172,7 @@ def _bundle(base: ModelBundle, taught: _Taught, folder: Path, places: dict[str, 
         profile=base.manifest.profile,
         passages=base.manifest.passages,
     )
-    golden = golden_vectors(manifest, model, lambda windows: softmax(logits(network, windows.copy())), seed=0)
+    golden = golden_vectors(manifest, model, lambda windows: predict(network, windows.copy()), seed=0)
     bundle = save_bundle(folder, manifest, model, golden)
     (folder / "CARD.md").write_text(card(bundle, lesson, base), encoding="utf-8")
     return bundle

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.augment import WindowVarier, varied
-from models.data import LabelledWindows, Sitting, joined, labelled_windows, sittings_of
+from models.augment import WindowVarier, WindowVariety, varied
+from models.data import LabelledWindows, Sitting, joined, labelled_windows, restrict, sittings_of
 from models.epoch import Epoch
 from models.evaluation import score
 from models.networks import Network, build
 from models.recipes import Recipe
+from models.sensors import other_sensor
+from models.unworn import unworn_windows
+from models.worn import Worn, fit_worn
 from simulator.datasets import uci_har
 from streamer.errors import ConfigError
+
+#: Windows of worn watches that are looked at to tell them from others, at most.
+_WEARERS: Final = 40_000
 
 
 def training_sittings(recipe: Recipe) -> list[Sitting]:
@@ -42,6 +49,66 @@ def training_windows(recipe: Recipe, sittings: Iterable[Sitting], *, seed: int) 
     return joined(parts)
 
 
+def make_network(
+    recipe: Recipe,
+    sittings: Iterable[Sitting],
+    train: LabelledWindows,
+    held_out: LabelledWindows | None = None,
+    *,
+    seed: int,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+) -> tuple[Network, list[Epoch]]:
+    """`fit`, and where the recipe says so the network taught what nobody wears.
+
+    Args:
+        recipe: what to make.
+        sittings: the recordings that the training windows are of.
+        train: their windows, as `training_windows` makes them.
+        held_out: windows that are scored on the way and decide nothing.
+        seed: of everything that is drawn.
+        on_epoch: takes the epochs.
+    """
+    network, history = fit(recipe, train, held_out, seed=seed, on_epoch=on_epoch)
+    if recipe.unworn_s:
+        network.worn = _taught_worn(recipe, sittings, train, seed=seed)
+    return network, history
+
+
+def _taught_worn(recipe: Recipe, sittings: Iterable[Sitting], train: LabelledWindows, *, seed: int) -> Worn:
+    generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng([seed, 1])
+    parts = []
+    for number, sitting in enumerate(sittings):
+        recording, length_ns = sitting.recording, round(recipe.unworn_s * 1e9)
+        start_ns = recording.start_ns + int(rng.uniform() * max(recording.end_ns - recording.start_ns - length_ns, 0))
+        # A part of it gets a dead axis, the part of every second one in another sensor.
+        part = restrict(recording, start_ns, start_ns + length_ns)
+        own = Sitting(sitting.group, other_sensor(part, rng) if number % 2 else part)
+        parts.append(
+            unworn_windows(
+                recipe.spec,
+                [own],
+                seed=1000 * seed + number,
+                count=1,
+                seconds=recipe.unworn_s,
+                min_rate_hz=recipe.min_feed_rate_hz,
+            )
+        )
+    chosen = torch.randperm(len(train), generator=generator)[:_WEARERS]
+    wearers, nobody = torch.from_numpy(train.samples)[chosen], torch.from_numpy(np.concatenate(parts))
+    # Worn turned; what nobody wears lies in any orientation as it is, and a dead axis is one of the sensor's own.
+    scale = torch.ones(len(recipe.spec.channels))
+    turned = WindowVarier(recipe.variety, recipe.spec.channels, scale)
+    lacking = WindowVarier(WindowVariety(without_gyro=recipe.variety.without_gyro), recipe.spec.channels, scale)
+    torch.manual_seed(seed)
+    worn = Worn.of(recipe.spec.channels, recipe.spec.rate_hz)
+    return fit_worn(
+        worn,
+        torch.cat([wearers, turned(wearers, generator)]),
+        torch.cat([nobody, lacking(nobody, generator)]),
+        generator=generator,
+    )
+
+
 def fit(
     recipe: Recipe,
     train: LabelledWindows,
@@ -64,7 +131,11 @@ def fit(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     schedule = recipe.schedule
     samples, targets = torch.from_numpy(train.samples), torch.from_numpy(train.targets)
-    network = build(recipe.network, channels=samples.shape[2], labels=len(recipe.labels) + len(recipe.passages))
+    network = build(
+        recipe.network,
+        channels=samples.shape[2],
+        outputs=len(recipe.labels) + len(recipe.passages),
+    )
     network.scale.copy_(triple_scale(samples))
     network.to(device)
     vary = WindowVarier(recipe.variety, recipe.spec.channels, network.scale)
@@ -94,9 +165,7 @@ def fit(
             total += loss.detach()
         spent_s += time.perf_counter() - began
         network.eval()
-        figures = (
-            None if held_out is None else score(softmax(logits(network, held_out.samples)), held_out, recipe.labels)
-        )
+        figures = None if held_out is None else score(predict(network, held_out.samples), held_out, recipe.labels)
         epoch = Epoch(
             number,
             schedule.epochs,
@@ -118,12 +187,23 @@ def triple_scale(samples: Tensor) -> Tensor:
 
 
 def logits(network: Network, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(n, labels) float32 in evaluation mode, on the network's device."""
+    """(n, outputs) float32 in evaluation mode, on the network's device."""
     device = network.scale.device
     network.eval()
     with torch.no_grad():
         parts = [network(part.to(device)).cpu() for part in torch.split(torch.from_numpy(samples), 1024)]
     result: NDArray[np.float32] = torch.cat(parts).numpy()
+    return result
+
+
+def predict(network: Network, samples: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float32]:
+    """(n, outputs) float32 probabilities, as an exported model gives them; what a row lacks of 1 is none of these."""
+    told = softmax(logits(network, samples), temperature)
+    if network.worn is None:
+        return told
+    with torch.no_grad():
+        parts = [network.worn(part) for part in torch.split(torch.from_numpy(samples), 1024)]
+    result: NDArray[np.float32] = told * torch.cat(parts).numpy()[:, None]
     return result
 
 

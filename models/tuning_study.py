@@ -177,7 +177,7 @@ def _base(recipe: Recipe, sittings: Sequence[Sitting], file: Path, epochs: int) 
         recipe = replace(recipe, schedule=replace(recipe.schedule, epochs=epochs))
         network, _ = fit(recipe, training_windows(recipe, sittings, seed=0), seed=0, on_epoch=lambda e: print(e.line()))
         torch.save(network.state_dict(), file)
-    network = build(recipe.network, channels=len(recipe.spec.channels), labels=len(recipe.labels))
+    network = build(recipe.network, channels=len(recipe.spec.channels), outputs=len(recipe.labels))
     network.load_state_dict(torch.load(file))
     return network.eval()
 

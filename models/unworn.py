@@ -16,9 +16,6 @@ is also measured on what no model was taught (`HELD_OUT_KINDS`):
 
 Evaluation draws from seeds of its own, too (`EVALUATION_SEED` on). No value comes from a data set but those of the
 real recordings with a dead axis.
-
-Source of the sensors' noise, offsets and steps: data sheets of Bosch BMI160 (180 µg/√Hz, ±40 mg, 0.007 °/s/√Hz,
-±3 °/s, 16 bits) and ST LSM6DSO (1.8 to 5.5 mg RMS in its low-power modes), with room on both sides.
 """
 
 from __future__ import annotations
@@ -32,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.data import Sitting
+from models.sensors import log_uniform, sensed, slow_noise
 from simulator.datasets.timeline import EPOCH_NS, NANOSECONDS
 from streamer.imu import STANDARD_GRAVITY, ImuBatch
 from streamer.preprocessing.pipeline import windows_of
@@ -49,9 +47,6 @@ HELD_OUT_KINDS: Final[tuple[Kind, ...]] = ("table_moved", "car", "full_scale")
 EVALUATION_SEED: Final = 1_000_000
 #: Rates of watches.
 _RATES_HZ: Final = (20.0, 25.0, 50.0, 100.0)
-#: m/s² and rad/s per step of common ranges and resolutions.
-_ACC_STEPS: Final = (0.0006, 0.0024, 0.0096, 0.0383)
-_GYRO_STEPS: Final = (0.00013, 0.00107)
 #: Ends of accelerometers' ranges, g.
 _RANGES_G: Final = (2.0, 4.0, 8.0, 16.0)
 
@@ -160,7 +155,7 @@ def _table(n: int, rate_hz: float, rng: np.random.Generator) -> tuple[Float64, F
     acc, gyro = np.tile(STANDARD_GRAVITY * _direction(rng), (n, 1)), np.zeros((n, 3))
     for _ in range(rng.poisson(n / rate_hz / rng.uniform(30.0, 120.0))):
         _knock(acc, gyro, int(rng.integers(n)), rate_hz, rng)
-    return _sensed(acc, gyro, rate_hz, rng)
+    return sensed(acc, gyro, rate_hz, rng)
 
 
 def _table_moved(n: int, rate_hz: float, rng: np.random.Generator) -> tuple[Float64, Float64]:
@@ -171,7 +166,7 @@ def _table_moved(n: int, rate_hz: float, rng: np.random.Generator) -> tuple[Floa
         acc[first:end] = STANDARD_GRAVITY * _direction(rng)
         _knock(acc, gyro, first, rate_hz, rng)
         first = end
-    return _sensed(acc, gyro, rate_hz, rng)
+    return sensed(acc, gyro, rate_hz, rng)
 
 
 def _vibration(n: int, rate_hz: float, rng: np.random.Generator) -> tuple[Float64, Float64]:
@@ -179,16 +174,16 @@ def _vibration(n: int, rate_hz: float, rng: np.random.Generator) -> tuple[Float6
     slope = rng.uniform(0.0, 1.5)
     low_hz = rng.uniform(0.0, 5.0)
     high_hz = rng.uniform(max(10.0, 2 * low_hz), 50.0)
-    strength = _log_uniform(rng, 0.05, 8.0)
+    strength = log_uniform(rng, 0.05, 8.0)
     acc = STANDARD_GRAVITY * _direction(rng) + strength * _noise(n, rate_hz, (low_hz, high_hz), slope, rng)
-    gyro = strength * _log_uniform(rng, 0.005, 0.1) * _noise(n, rate_hz, (low_hz, high_hz), slope, rng)
-    return _sensed(acc, gyro, rate_hz, rng)
+    gyro = strength * log_uniform(rng, 0.005, 0.1) * _noise(n, rate_hz, (low_hz, high_hz), slope, rng)
+    return sensed(acc, gyro, rate_hz, rng)
 
 
 def _motor(n: int, rate_hz: float, rng: np.random.Generator) -> tuple[Float64, Float64]:
     tone_hz = rng.uniform(4.0, 0.45 * rate_hz)
-    strength = _log_uniform(rng, 0.1, 5.0)
-    phase = 2 * np.pi * np.cumsum(tone_hz * (1 + 0.01 * _slow(n, rate_hz, 5.0, rng)[:, 0])) / rate_hz
+    strength = log_uniform(rng, 0.1, 5.0)
+    phase = 2 * np.pi * np.cumsum(tone_hz * (1 + 0.01 * slow_noise(n, rate_hz, 5.0, rng)[:, 0])) / rate_hz
     acc, gyro = np.tile(STANDARD_GRAVITY * _direction(rng), (n, 1)), np.zeros((n, 3))
     for order in range(1, 1 + int(rng.integers(1, 5))):
         if order * tone_hz < 0.5 * rate_hz:
@@ -196,7 +191,7 @@ def _motor(n: int, rate_hz: float, rng: np.random.Generator) -> tuple[Float64, F
             acc += strength * wave * rng.uniform(0.0, 1.0, 3)
             gyro += 0.03 * strength * wave * rng.uniform(0.0, 1.0, 3)
     acc += 0.1 * strength * _noise(n, rate_hz, (0.5, 50.0), 0.5, rng)
-    return _sensed(acc, gyro, rate_hz, rng)
+    return sensed(acc, gyro, rate_hz, rng)
 
 
 def _car(n: int, rate_hz: float, rng: np.random.Generator) -> tuple[Float64, Float64]:
@@ -208,7 +203,7 @@ def _car(n: int, rate_hz: float, rng: np.random.Generator) -> tuple[Float64, Flo
     wave = np.sin(2 * np.pi * engine_hz * np.arange(n)[:, None] / rate_hz + rng.uniform(0.0, 6.0, 3))
     upright = manoeuvres + bounce + hop + rng.uniform(0.02, 0.2) * wave + np.array([0.0, 0.0, STANDARD_GRAVITY])
     gyro = rng.uniform(0.02, 0.1) * _noise(n, rate_hz, (0.05, 1.5), 1.0, rng)
-    return _sensed(upright @ basis, gyro, rate_hz, rng)
+    return sensed(upright @ basis, gyro, rate_hz, rng)
 
 
 def _zeros(n: int, _rate_hz: float, _rng: np.random.Generator) -> tuple[Float64, Float64]:
@@ -217,8 +212,8 @@ def _zeros(n: int, _rate_hz: float, _rng: np.random.Generator) -> tuple[Float64,
 
 def _frozen(n: int, _rate_hz: float, rng: np.random.Generator) -> tuple[Float64, Float64]:
     # Whatever the last reading was: of rest, or in the midst of a movement.
-    acc = STANDARD_GRAVITY * _direction(rng) * _log_uniform(rng, 0.7, 1.5)
-    gyro = rng.standard_normal(3) * _log_uniform(rng, 0.001, 3.0)
+    acc = STANDARD_GRAVITY * _direction(rng) * log_uniform(rng, 0.7, 1.5)
+    gyro = rng.standard_normal(3) * log_uniform(rng, 0.001, 3.0)
     return np.tile(acc, (n, 1)), np.tile(gyro, (n, 1))
 
 
@@ -233,26 +228,13 @@ _MOTIONS: Final[dict[Generated, Callable[[int, float, np.random.Generator], tupl
 }
 
 
-def _sensed(acc: Float64, gyro: Float64, rate_hz: float, rng: np.random.Generator) -> tuple[Float64, Float64]:
-    """What a sensor makes of the true values: offset, slow drift, white noise, steps, the end of its range."""
-    n = len(acc)
-    noise, gyro_noise = _log_uniform(rng, 0.005, 0.06), _log_uniform(rng, 0.0003, 0.005)
-    step, gyro_step = float(rng.choice(_ACC_STEPS)), float(rng.choice(_GYRO_STEPS))
-    offset, gyro_offset = rng.uniform(-0.4, 0.4, 3), rng.uniform(0.0, 1.0) * rng.uniform(-0.05, 0.05, 3)
-    drift_s = rng.uniform(60.0, 300.0)
-    acc = acc + offset + 0.02 * _slow(n, rate_hz, drift_s, rng) + noise * rng.standard_normal((n, 3))
-    gyro = gyro + gyro_offset + 0.002 * _slow(n, rate_hz, drift_s, rng) + gyro_noise * rng.standard_normal((n, 3))
-    limit = 8.0 * STANDARD_GRAVITY
-    return step * np.rint(np.clip(acc, -limit, limit) / step), gyro_step * np.rint(gyro / gyro_step)
-
-
 def _knock(acc: Float64, gyro: Float64, at: int, rate_hz: float, rng: np.random.Generator) -> None:
     """A damped ringing from row `at` on, added in place."""
     length = min(round(rate_hz), len(acc) - at)
     t_s = np.arange(length)[:, None] / rate_hz
     ringing_hz = rng.uniform(0.2, 0.45) * rate_hz
     wave = np.exp(-t_s / rng.uniform(0.03, 0.15)) * np.sin(2 * np.pi * ringing_hz * t_s + rng.uniform(0.0, 6.0, 3))
-    strength = _log_uniform(rng, 0.3, 15.0)
+    strength = log_uniform(rng, 0.3, 15.0)
     acc[at : at + length] += strength * wave * _direction(rng)
     gyro[at : at + length] += 0.05 * strength * wave * _direction(rng)
 
@@ -270,13 +252,6 @@ def _noise(n: int, rate_hz: float, band_hz: tuple[float, float], slope: float, r
     return result
 
 
-def _slow(n: int, rate_hz: float, time_s: float, rng: np.random.Generator) -> Float64:
-    """(n, 3) of about unit size that changes over `time_s`."""
-    knots = rng.standard_normal((math.ceil(n / rate_hz / time_s) + 2, 3))
-    at = np.arange(n) / rate_hz / time_s
-    return np.stack([np.interp(at, np.arange(len(knots)), knots[:, axis]) for axis in range(3)], axis=1)
-
-
 def _direction(rng: np.random.Generator) -> Float64:
     """(3,) a uniformly random unit vector."""
     vector = rng.standard_normal(3)
@@ -288,7 +263,3 @@ def _basis(rng: np.random.Generator) -> Float64:
     """(3, 3) a random orthonormal basis."""
     basis: Float64 = np.linalg.qr(rng.standard_normal((3, 3)))[0]
     return basis
-
-
-def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    return float(math.exp(rng.uniform(math.log(low), math.log(high))))

@@ -121,6 +121,31 @@ def test_varied_streams_keep_their_labels_in_step_with_their_readings() -> None:
     np.testing.assert_allclose(shown, np.where(found.targets == 0, 1.0, 2.0), atol=0.06)
 
 
+def test_streams_are_told_by_slower_sensors_and_with_holes() -> None:
+    span = ActivitySpan("walking", 0, 400 * SECOND)
+    sitting = Sitting("1", recording(400, (span,)))
+    variety = StreamVariety(section_s=(20.0, 20.0), resampled=0.5, rates_hz=(5.0, 10.0), holes=0.3)
+    sections = [one.recording.streams[0].t_ns for one in varied([sitting], variety, seed=1)]
+    steps = [float(np.median(np.diff(t_ns))) / SECOND for t_ns in sections]
+    slower = [step for step in steps if step > 0.06]
+    assert 0.1 * 0.99 <= min(slower) <= max(slower) <= 0.2 * 1.01
+    assert 0.25 < len(slower) / len(steps) < 0.75
+    assert any(np.diff(t_ns).max() > 5 * np.median(np.diff(t_ns)) for t_ns in sections)
+
+
+def test_some_windows_lack_a_gyroscope_as_those_of_a_watch_without_one() -> None:
+    vary = WindowVarier(
+        WindowVariety(rotation_deg=20.0, noise=0.1, without_gyro=0.4),
+        ("body_acc_x", "body_acc_y", "body_acc_z", "gyro_x", "gyro_y", "gyro_z"),
+        torch.ones(6),
+    )
+    windows = vary(torch.ones(500, 10, 6), torch.Generator().manual_seed(1))
+    lacks = (windows[..., 3:] == 0).flatten(1).all(1)
+    assert 0.3 < float(lacks.float().mean()) < 0.5
+    assert bool((windows[..., :3] != 0).all())
+    assert bool((windows[~lacks][..., 3:] != 0).all())
+
+
 def test_same_seed_varies_alike() -> None:
     sitting = Sitting("1", recording(60, (ActivitySpan("walking", 0, 60 * SECOND),)))
     variety = StreamVariety(section_s=(5.0, 9.0), stretch=0.2, loss=0.1)

@@ -8,14 +8,17 @@ import pytest
 import torch
 
 from models.export import to_onnx
-from models.networks import CnnConfig, LstmConfig, Network, build
-from models.training import logits, softmax
+from models.networks import CnnConfig, ConvLstmConfig, LstmConfig, Network, NetworkConfig, build
+from models.training import predict
+from models.worn import Worn
 
 WINDOW_LEN, CHANNELS, LABELS = 32, 6, 5
-CONFIGS: dict[str, LstmConfig | CnnConfig] = {
+CONFIGS: dict[str, NetworkConfig] = {
     "lstm": LstmConfig(hidden=8),
+    "conv-lstm": ConvLstmConfig(stem=(8, 12), hidden=8, layers=2),
     "cnn": CnnConfig(widths=(8, 12), stem_stride=2),
 }
+KINDS = (*CONFIGS, "cnn that asks for a wearer")
 
 
 def session(model: bytes) -> ort.InferenceSession:
@@ -27,7 +30,9 @@ def session(model: bytes) -> ort.InferenceSession:
 def network(kind: str) -> Network:
     """A network with random weights, scale and batch statistics."""
     torch.manual_seed(1)
-    built = build(CONFIGS[kind], channels=CHANNELS, labels=LABELS)
+    built = build(CONFIGS[kind.split(maxsplit=1)[0]], channels=CHANNELS, outputs=LABELS)
+    if kind.endswith("wearer"):
+        built.worn = Worn(((0, 1, 2), (3, 4, 5)), (0, 1, 2), smooth_len=5)
     built.scale.copy_(torch.rand(CHANNELS) + 0.5)
     with torch.no_grad():
         for _ in range(5):
@@ -35,16 +40,18 @@ def network(kind: str) -> Network:
     return built.eval()
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_exported_graph_gives_the_networks_probabilities(kind: str) -> None:
     net = network(kind)
     windows = np.random.default_rng(0).normal(size=(50, WINDOW_LEN, CHANNELS)).astype(np.float32)
     found = session(to_onnx(net, window_len=WINDOW_LEN, temperature=1.7)).run(None, {"windows": windows})[0]
     # float32 sums in another order.
-    np.testing.assert_allclose(found, softmax(logits(net, windows), 1.7), atol=1e-6)
+    np.testing.assert_allclose(found, predict(net, windows, 1.7), atol=1e-6)
+    assert found.shape == (50, LABELS)
+    assert (found.sum(axis=1) < 1 - 1e-3).all() == (net.worn is not None)
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_probabilities_do_not_depend_on_the_batch_bit_for_bit(kind: str) -> None:
     run = session(to_onnx(network(kind), window_len=WINDOW_LEN)).run
     windows = np.random.default_rng(0).normal(size=(60, WINDOW_LEN, CHANNELS)).astype(np.float32)

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 from models.data import LabelledWindows
 from models.export import to_onnx
-from models.networks import CnnConfig, LstmConfig, Network, build
+from models.networks import CnnConfig, ConvLstmConfig, LstmConfig, Network, NetworkConfig, build
 from models.quantized import parameter_count
 from models.quantizing import quantize
 from models.refusal import fit_refusal
@@ -20,9 +20,10 @@ from tests.bundles import POSTURE_SPEC, mean_softmax_onnx
 from tests.unit.test_models_export import session
 
 WINDOW_LEN, CHANNELS, LABELS = 64, 6, 5
-CONFIGS: dict[str, LstmConfig | CnnConfig] = {
+CONFIGS: dict[str, NetworkConfig] = {
     "cnn": CnnConfig(widths=(16, 24), stem_stride=2),
     "lstm": LstmConfig(hidden=24),
+    "conv-lstm": ConvLstmConfig(stem=(16, 24), hidden=24),
 }
 
 
@@ -34,7 +35,7 @@ def windows(n: int, seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float3
 def models(request: pytest.FixtureRequest) -> tuple[bytes, bytes]:
     """The same network in float32 and in integers."""
     torch.manual_seed(1)
-    net: Network = build(CONFIGS[request.param], channels=CHANNELS, labels=LABELS)
+    net: Network = build(CONFIGS[request.param], channels=CHANNELS, outputs=LABELS)
     with torch.no_grad():
         for seed in range(5):
             net(torch.from_numpy(windows(64, seed)))
@@ -80,7 +81,7 @@ def test_weights_take_a_byte_each_and_leave_room_in_16_bit_sums(models: tuple[by
 def test_refusal_inside_the_graph_stays_as_it_is() -> None:
     """Its distances are in float32: the factors of both models differ by what the features do."""
     torch.manual_seed(1)
-    net = build(CONFIGS["cnn"], channels=CHANNELS, labels=LABELS).eval()
+    net = build(CONFIGS["cnn"], channels=CHANNELS, outputs=LABELS).eval()
     x, targets = windows(400, 1), np.arange(400) % LABELS
     known = LabelledWindows(x, targets, np.full(400, "a"), np.arange(400))
     channels = ("body_acc_x", "body_acc_y", "body_acc_z", "gravity_x", "gravity_y", "gravity_z")

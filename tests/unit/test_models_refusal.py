@@ -28,7 +28,8 @@ from models.refusal import (
     served_windows,
 )
 from models.refusal_graph import with_refusal
-from models.training import logits, softmax
+from models.training import logits, predict, softmax
+from models.worn import Worn
 from streamer.bundle import save_bundle
 from streamer.classifier import Classifier
 from streamer.imu import ImuBatch
@@ -60,7 +61,7 @@ def windows(
 def network() -> Network:
     """Random features are enough: what matters is where windows lie among them."""
     torch.manual_seed(1)
-    built = build(CnnConfig(widths=(8, 12)), channels=3, labels=3)
+    built = build(CnnConfig(widths=(8, 12)), channels=3, outputs=3)
     built.scale.fill_(5.0)
     with torch.no_grad():
         for seed in range(5):
@@ -138,6 +139,15 @@ def test_the_graph_says_what_torch_says_and_the_same_bits_for_any_batch(network:
     for size in (1, 2, 3, 7, 32, 100):
         parts = [run(None, {"windows": samples[i : i + size]})[0] for i in range(0, 300, size)]
         np.testing.assert_array_equal(np.concatenate(parts), whole, err_msg=f"batches of {size}")
+
+
+def test_refusal_takes_from_a_model_that_asks_for_a_wearer_as_from_any(refusal: Refusal) -> None:
+    torch.manual_seed(2)
+    net = build(CnnConfig(widths=(8, 12)), channels=3, outputs=3).eval()
+    net.worn = Worn(((0, 1, 2),), (0, 1, 2), smooth_len=4)
+    samples = windows(50, seed=17).samples
+    found = session(with_refusal(to_onnx(net, window_len=WINDOW_LEN), refusal)).run(None, {"windows": samples})[0]
+    np.testing.assert_allclose(found, predict(net, samples) * factors(refusal, net, samples)[:, None], atol=1e-3)
 
 
 def test_a_bundle_with_refusal_has_golden_vectors_and_is_served(

@@ -1,0 +1,154 @@
+"""Does anybody wear this? A small look at each window, beside the network that tells activities.
+
+A network that only ever saw worn watches calls one on a table sitting or lying, and a machine's vibration walking.
+Taught in the same network, "none of these" costs it a point on what it is for. So the question is asked apart, of what
+tells a living wearer from a sensor's own noise, a motor, or a broken axis: how strong motion is in each band, how
+evenly it is spread over axes, and whether gravity is one. The answer multiplies the probabilities; what is left of 1 is
+"none of these".
+
+    windows ─ activities ──────────── softmax ─ x ─ probabilities
+            ─ statistics ─ 32 ─ 1 ─ sigmoid ─┘
+
+Worn watches that it learns from are turned and read by other sensors (`variations.other_sensor`), so that it does not
+come to know the noise of the one device that a data set was recorded with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+#: Motion slower than this counts as slow, s.
+SMOOTH_S: Final = 0.16
+HIDDEN: Final = 32
+_EPOCHS: Final = 25
+_BATCH_SIZE: Final = 512
+_LEARNING_RATE: Final = 1e-2
+_WEIGHT_DECAY: Final = 1e-2
+#: What it costs to take a wearer away, where to believe in one costs 1.
+_COST_OF_DOUBT: Final = 3.0
+#: Statistics of each sensor, and of gravity.
+_OF_SENSOR, _OF_GRAVITY = 10, 3
+
+
+class Worn(nn.Module):
+    """The probability that somebody wears the watch, from statistics of a window.
+
+    Attributes:
+        sensors: for each sensor the places of its three channels: acceleration without gravity, then angular rate.
+        gravity: places of the channels whose means tell gravity.
+        smooth_len: samples that are averaged for slow motion.
+        hidden, last: layers; `hidden` takes the statistics as they are.
+    """
+
+    def __init__(self, sensors: Sequence[Sequence[int]], gravity: Sequence[int], smooth_len: int) -> None:
+        super().__init__()
+        self.sensors = tuple(tuple(one) for one in sensors)
+        self.gravity = tuple(gravity)
+        self.smooth_len = smooth_len
+        self.hidden = nn.Linear(_OF_SENSOR * len(self.sensors) + _OF_GRAVITY, HIDDEN)
+        self.last = nn.Linear(HIDDEN, 1)
+
+    @classmethod
+    def of(cls, channels: Sequence[str], rate_hz: int) -> Worn:
+        """An untaught one for windows of these channels."""
+        gravity, motion = posture_channels(channels)
+        gyro = tuple(place for place, name in enumerate(channels) if name.startswith("gyro"))
+        return cls([motion, gyro] if gyro else [motion], gravity, max(2, round(SMOOTH_S * rate_hz)))
+
+    def statistics(self, windows: Tensor) -> Tensor:
+        """(batch, statistics) of windows (batch, window_len, channels), in the spec's units.
+
+        Of each sensor the least, mean and largest over its axes of the power of all, of fast and of slow motion, and
+        its peak; the size and least component of gravity, and how far the acceleration without it is from 0 in the
+        mean. Powers as eighth roots: a sensor's noise and a run are then about as far apart as their names.
+        """
+        series = windows.transpose(1, 2)
+        found = []
+        for places in self.sensors:
+            x = series[:, list(places)]
+            off = x - x.mean(2, keepdim=True)
+            slow = functional.avg_pool1d(off, self.smooth_len)
+            for part in (off, x[:, :, 1:] - x[:, :, :-1], slow):
+                strength = _root(part.square().mean(2), 3)
+                found += [strength.amin(1), strength.mean(1), strength.amax(1)]
+            found.append(_root(off.abs().amax((1, 2)), 2))
+        gravity = series[:, list(self.gravity)].mean(2)
+        mean = series[:, list(self.sensors[0])].mean(2)
+        found += [gravity.square().mean(1).sqrt(), gravity.abs().amin(1), mean.abs().amax(1)]
+        return torch.stack(found, 1)
+
+    def logits(self, statistics: Tensor) -> Tensor:
+        """(batch,) of (batch, statistics)."""
+        return cast("Tensor", self.last(torch.relu(self.hidden(statistics))))[:, 0]
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """(batch,) probability of a wearer, of windows (batch, window_len, channels)."""
+        return torch.sigmoid(self.logits(self.statistics(windows)))
+
+    def __call__(self, windows: Tensor) -> Tensor:
+        """As `forward`."""
+        return cast("Tensor", super().__call__(windows))
+
+
+def fit_worn(worn: Worn, wearers: Tensor, nobody: Tensor, *, generator: torch.Generator) -> Worn:
+    """The same, taught; the two kinds count alike, however many there are of each.
+
+    Args:
+        worn: as `Worn.of` makes it.
+        wearers: (n, window_len, channels) windows of worn watches, varied.
+        nobody: (m, window_len, channels) windows of watches that nobody wears.
+        generator: of the order.
+    """
+    with torch.no_grad():
+        x = torch.cat([torch.cat([worn.statistics(part) for part in torch.split(w, 1024)]) for w in (wearers, nobody)])
+    is_worn = torch.cat([torch.ones(len(wearers)), torch.zeros(len(nobody))])
+    weights = torch.where(is_worn > 0, _COST_OF_DOUBT, len(wearers) / len(nobody))
+    mean, scale = x.mean(0), x.std(0) + 1e-6
+    x = (x - mean) / scale
+    steps = _EPOCHS * -(-len(x) // _BATCH_SIZE)
+    optimizer = torch.optim.AdamW(worn.parameters(), _LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
+    for _ in range(_EPOCHS):
+        for rows in torch.split(torch.randperm(len(x), generator=generator), _BATCH_SIZE):
+            loss = functional.binary_cross_entropy_with_logits(
+                worn.logits(x[rows]), is_worn[rows], weight=weights[rows]
+            )
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            optimizer.step()
+            rate.step()
+    with torch.no_grad():
+        # So that it takes statistics as they are.
+        worn.hidden.weight.div_(scale)
+        worn.hidden.bias.sub_(worn.hidden.weight @ mean)
+    return worn.requires_grad_(requires_grad=False)
+
+
+def posture_channels(channels: Sequence[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Which of a spec's channels tell where down is, and which how strongly the device moves.
+
+    The accelerometer's only: a gyroscope may be missing.
+
+    >>> posture_channels(("body_acc_x", "gyro_x", "gravity_x"))
+    ((2,), (0,))
+    """
+
+    def of(*kinds: str) -> tuple[int, ...]:
+        for kind in kinds:
+            found = tuple(i for i, channel in enumerate(channels) if channel.startswith(kind))
+            if found:
+                return found
+        raise ValueError(f"channels are {', '.join(channels)}; expected some of {', '.join(kinds)}")
+
+    return of("gravity", "total_acc"), of("body_acc", "total_acc")
+
+
+def _root(x: Tensor, halvings: int) -> Tensor:
+    for _ in range(halvings):
+        x = x.sqrt()
+    return x
