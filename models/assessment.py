@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from models.data import (
     DATASETS,
@@ -43,6 +45,9 @@ class Assessment(msgspec.Struct, frozen=True, kw_only=True):
         with_past: of the same windows, each with those before it in its recording, by the bundle's chain; None for a
             bundle without one, and where recordings hold one activity each.
         without_past: why there is none, where there could be.
+        without_gyro: of the same windows as a watch without a gyroscope has them, alone, where the bundle may lack one
+            and windows are given; recordings are scored without it by `models.robustness`.
+        without_gyro_past: the same with their past.
     """
 
     bundle: str
@@ -54,12 +59,19 @@ class Assessment(msgspec.Struct, frozen=True, kw_only=True):
     figures: Figures
     with_past: PastFigures | None = None
     without_past: str = ""
+    without_gyro: Figures | None = None
+    without_gyro_past: PastFigures | None = None
 
     def json(self) -> bytes:
         """One flat JSON document, with the spread over groups."""
         own = {name: getattr(self, name) for name in self.__struct_fields__ if name != "figures"}
         own |= msgspec.structs.asdict(self.figures) | {"spread": spread_over_groups(self.figures.per_group)}
         return msgspec.json.format(msgspec.json.encode(own)) + b"\n"
+
+    def named_without_gyro(self, alone: str, *past: str) -> list[tuple[str, Figures]]:
+        """Figures without the gyroscope under the names given: alone, with their past, and that shuffled."""
+        pasts = [] if self.without_gyro_past is None else self.without_gyro_past.named(*past)
+        return [] if self.without_gyro is None else [(alone, self.without_gyro), *pasts]
 
     def text(self) -> str:
         """A table for people."""
@@ -77,6 +89,10 @@ class Assessment(msgspec.Struct, frozen=True, kw_only=True):
                 f"{name + ':':<19} windows {own.n}  accuracy {own.accuracy:.4f}  macro-F1 {own.macro_f1:.4f}  "
                 f"per-group macro-F1 {own.group_macro_f1:.4f}  log-loss {own.log_loss:.4f}  ECE {own.ece:.4f}"
                 for name, own in self.with_past.named("with their past", "in another order")
+            ]
+            lines += [
+                f"{name + ':':<19} windows {own.n}  accuracy {own.accuracy:.4f}  macro-F1 {own.macro_f1:.4f}"
+                for name, own in self.named_without_gyro("no gyroscope", "with their past", "in another order")
             ]
             lines.append("What follows is of windows alone.")
         elif self.without_past:
@@ -105,11 +121,21 @@ def evaluate_bundle(bundle: ModelBundle, dataset: str) -> Assessment:
     classifier = Classifier(bundle)
     chain = bundle.manifest.smoothing.chain
     phase_accuracy, past, without_past = None, None, ""
+    without_gyro, without_gyro_past = None, None
     if dataset == OFFICIAL:
         truth = _official(bundle)
         protocol = "official test windows"
         if chain is not None:
             past, without_past = _official_past(truth, classifier.predict, bundle, chain)
+        if "gyro" in bundle.spec.optional_sensors:
+            gyro = [channel.startswith("gyro") for channel in bundle.spec.channels]
+
+            def predict_without(windows: NDArray[np.float32]) -> NDArray[np.float32]:
+                return classifier.predict(np.where(gyro, np.float32(0), windows))
+
+            without_gyro = score(predict_without(truth.samples), truth, bundle.labels)
+            if past is not None and chain is not None:
+                without_gyro_past, _ = _official_past(truth, predict_without, bundle, chain)
     else:
         name = data_set(dataset)
         sittings = [s for s in sittings_of(name) if may_be_met(bundle, name, s.group)]
@@ -134,6 +160,8 @@ def evaluate_bundle(bundle: ModelBundle, dataset: str) -> Assessment:
         figures=score(classifier.predict(truth.samples), truth, bundle.labels),
         with_past=past,
         without_past=without_past,
+        without_gyro=without_gyro,
+        without_gyro_past=without_gyro_past,
     )
 
 
@@ -145,7 +173,8 @@ def _official_past(
         sittings = sittings_of("hapt")
     except RecordingError as error:
         return None, f"the windows before them are in HAPT's recordings alone ({error})"
-    return past_figures(official_pasts(sittings, truth, predict), truth, bundle.labels, chain), ""
+    pasts = official_pasts(sittings, truth, predict, hop_len=bundle.spec.hop_len)
+    return past_figures(pasts, truth, bundle.labels, chain), ""
 
 
 def accuracy_by_phase(

@@ -190,6 +190,19 @@ def crossvalidated(result: CrossValidation) -> str:
                 f"{result.leaky_random_split['macro_f1']:.4f}."
             ),
         ]
+    if len(result.by_seed) > 1 and result.with_past_over_seeds:
+        lines += [
+            "",
+            f"With their past, over {len(result.by_seed)} seeds:",
+            "",
+            "| windows | | accuracy | macro-F1 | per-group macro-F1 | log-loss | ECE |",
+            "|---|---|---|---|---|---|---|",
+            *(
+                f"| {name} | {which} | " + " | ".join(f"{getattr(one, which):.4f}" for one in over.values()) + " |"
+                for name, over in result.with_past_over_seeds.items()
+                for which in ("mean", "std", "worst")
+            ),
+        ]
     if result.with_past is not None:
         lines += [
             "",
@@ -231,7 +244,15 @@ def assessed(result: Assessment) -> str:
         "",
         f"`har-models evaluate {result.bundle} --dataset {result.dataset}`{seen}",
         "",
-        *_figures_table(figures, result.with_past),
+        *_figures_table(
+            figures,
+            result.with_past,
+            result.named_without_gyro(
+                "no gyroscope, windows alone",
+                "no gyroscope, with their past",
+                "no gyroscope, with their past, blocks in random order",
+            ),
+        ),
     ]
     if result.with_past is not None:
         lines += ["", f"{PAST_IN_WORDS} What follows is of windows alone."]
@@ -256,12 +277,12 @@ def assessed(result: Assessment) -> str:
     return "\n".join(lines)
 
 
-def _figures_table(alone: Figures, past: PastFigures | None) -> list[str]:
+def _figures_table(alone: Figures, past: PastFigures | None, others: Sequence[tuple[str, Figures]] = ()) -> list[str]:
     heads = "| windows | accuracy | macro-F1 | per-group macro-F1 | log-loss | ECE |"
-    if past is None:
+    if past is None and not others:
         return [heads, "|---" * 6 + "|", _cells(alone)]
-    named = past.named("with their past", "with their past, blocks in random order")
-    rows = [f"| {name} {_cells(own)}" for name, own in [("windows alone", alone), *named]]
+    named = [] if past is None else past.named("with their past", "with their past, blocks in random order")
+    rows = [f"| {name} {_cells(own)}" for name, own in [("windows alone", alone), *named, *others]]
     return [f"| {heads}", "|---" * 7 + "|", *rows]
 
 

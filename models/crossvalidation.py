@@ -119,6 +119,7 @@ class CrossValidation(msgspec.Struct, frozen=True, kw_only=True):
         per_group: each group's windows, and its figures in the mean over seeds.
         spread: of those over groups.
         with_past: all held-out windows of the first seed with those before them; None where the recipe has no chain.
+        with_past_over_seeds: as `over_seeds`, of windows with those before them, in order and shuffled.
     """
 
     recipe: str
@@ -138,6 +139,7 @@ class CrossValidation(msgspec.Struct, frozen=True, kw_only=True):
     per_group: dict[str, GroupFigures] = {}
     spread: dict[str, Spread] = {}
     with_past: PastFigures | None = None
+    with_past_over_seeds: dict[str, dict[str, OverSeeds]] = {}
 
     def json(self) -> bytes:
         """One JSON document."""
@@ -187,6 +189,11 @@ class CrossValidation(msgspec.Struct, frozen=True, kw_only=True):
             lines.append(
                 f"  mean of seeds         {self.accuracy:8.4f}  {self.macro_f1:8.4f}  {self.group_macro_f1:9.4f}"
             )
+        for name, over in self.with_past_over_seeds.items():
+            for which in ("mean", "std", "worst"):
+                values = [f"{getattr(one, which):.4f}" for one in over.values()]
+                cells = (f"{value:>{width}}" for value, width in zip(values, (8, 8, 9, 8, 6), strict=True))
+                lines.append(f"  {f'past {name}, {which}':20}  " + "  ".join(cells))
         if self.with_past is not None:
             lines += [
                 f"  {name}, first seed: accuracy {own.accuracy:.4f}  macro-F1 {own.macro_f1:.4f}; windows alone "
@@ -227,10 +234,8 @@ def put_together(
     runs = sorted(runs, key=lambda run: (run.seed, run.fold))
     seeds = sorted({run.seed for run in runs})
     by_seed = {seed: pooled([run.figures for run in runs if run.seed == seed and run.figures]) for seed in seeds}
-    over = {
-        name: over_seeds([getattr(figures, name) for figures in by_seed.values()], best=best)
-        for name, best in _OVER_SEEDS.items()
-    }
+    over = _over_seeds(list(by_seed.values()))
+    pasts = [_past([run for run in runs if run.seed == seed]) for seed in seeds]
     per_group = _mean_over_seeds(list(by_seed.values()))
     wanted = sorted({seed for seed, _ in planned} | set(seeds))
     split = "official test split" if settings.folds == 0 else f"{settings.folds} folds by {who}"
@@ -254,8 +259,22 @@ def put_together(
         over_seeds=over,
         per_group=per_group,
         spread=spread_over_groups(per_group),
-        with_past=_past([run for run in runs if run.seed == seeds[0]]),
+        with_past=pasts[0],
+        with_past_over_seeds=_past_over_seeds([past for past in pasts if past is not None]),
     )
+
+
+def _over_seeds(by_seed: Sequence[Figures]) -> dict[str, OverSeeds]:
+    return {
+        name: over_seeds([getattr(figures, name) for figures in by_seed], best=best)
+        for name, best in _OVER_SEEDS.items()
+    }
+
+
+def _past_over_seeds(by_seed: Sequence[PastFigures]) -> dict[str, dict[str, OverSeeds]]:
+    shuffled = [past.shuffled for past in by_seed if past.shuffled is not None]
+    found = {"in order": [past.in_order for past in by_seed], "shuffled": shuffled}
+    return {name: _over_seeds(figures) for name, figures in found.items() if figures}
 
 
 def _past(runs: Sequence[Run]) -> PastFigures | None:

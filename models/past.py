@@ -133,13 +133,16 @@ def own_pasts(
     return pasts, labelled_windows(sittings, spec, labels)
 
 
-def official_pasts(sittings: Iterable[Sitting], truth: LabelledWindows, predict: Predict) -> list[Past]:
+def official_pasts(
+    sittings: Iterable[Sitting], truth: LabelledWindows, predict: Predict, *, hop_len: int = UCI_HAR.hop_len
+) -> list[Past]:
     """Windows of HAPT's recordings on the phases of the published windows, which are found there by their values.
 
     Args:
         sittings: HAPT's; those of the people of `truth` are needed.
         truth: published windows, to be scored.
         predict: probabilities of windows.
+        hop_len: samples from each window to the one before it.
 
     Raises:
         ConfigError: a published window is in none of the recordings.
@@ -155,11 +158,11 @@ def official_pasts(sittings: Iterable[Sitting], truth: LabelledWindows, predict:
         recording, start = _located(truth.samples[rows], [windows.samples for windows in dense], person)
         for number, (sitting, windows) in enumerate(zip(met, dense, strict=True)):
             here = recording == number
-            for phase in np.unique(start[here] % UCI_HAR.hop_len).tolist():
-                mine = here & (start % UCI_HAR.hop_len == phase)
-                chosen = np.arange(phase, start[mine].max() + 1, UCI_HAR.hop_len)
+            for phase in np.unique(start[here] % hop_len).tolist():
+                mine = here & (start % hop_len == phase)
+                chosen = np.arange(phase, start[mine].max() + 1, hop_len)
                 numbers = np.full(len(chosen), -1)
-                numbers[start[mine] // UCI_HAR.hop_len] = rows[mine]
+                numbers[start[mine] // hop_len] = rows[mine]
                 probabilities = predict(windows.samples[chosen])
                 # What is scored is the published window itself, to its last digit.
                 probabilities[numbers >= 0] = own[numbers[numbers >= 0]]

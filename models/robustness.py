@@ -13,8 +13,9 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from models.data import Sitting, labelled_windows
-from models.evaluation import score
+from models.data import Sitting
+from models.evaluation import Figures, score
+from models.past import own_pasts, past_figures
 from models.subjects import Subjects, sittings_to_meet
 from models.variations import VARIATIONS, Variation
 from streamer.bundle import ModelBundle
@@ -25,12 +26,41 @@ from streamer.errors import ConfigError
 _RATE_TOLERANCE: Final = 0.9
 
 
-class Draw(msgspec.Struct, frozen=True, kw_only=True):
-    """One draw of a variation: windows that came of it, and how many of them were told rightly."""
+class Rates(msgspec.Struct, frozen=True, kw_only=True):
+    """Shares of windows told rightly."""
 
-    windows: int
     accuracy: float
     macro_f1: float
+
+
+class Draw(msgspec.Struct, frozen=True, kw_only=True):
+    """One draw of a variation.
+
+    Attributes:
+        windows: that came of it.
+        alone: windows by themselves.
+        with_past: each with those before it, by the bundle's chain; None for a bundle without one.
+    """
+
+    windows: int
+    alone: Rates
+    with_past: Rates | None = None
+
+
+class Loss(msgspec.Struct, frozen=True, kw_only=True):
+    """What a variation costs.
+
+    Attributes:
+        accuracy, macro_f1: mean over draws.
+        accuracy_lost, macro_f1_lost: against the plain recordings, percentage points; negative for a gain.
+        worst_lost: the larger of both, of the worst draw.
+    """
+
+    accuracy: float
+    macro_f1: float
+    accuracy_lost: float
+    macro_f1_lost: float
+    worst_lost: float
 
 
 class VariedFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,9 +71,8 @@ class VariedFigures(msgspec.Struct, frozen=True, kw_only=True):
         not_supported: why the bundle is not served such a feed, None where it is.
         draws: one or several.
         windows_share: windows that come of it, as a share of the plain recordings'; mean over draws.
-        accuracy, macro_f1: mean over draws.
-        accuracy_lost, macro_f1_lost: against the plain recordings, percentage points; negative for a gain.
-        worst_lost: the larger of both, of the worst draw.
+        alone: of windows by themselves; None where the bundle is not served such a feed.
+        with_past: of windows with those before them; None without a chain, too.
         wanted_points: what may be lost, None where nothing was asked.
     """
 
@@ -52,11 +81,8 @@ class VariedFigures(msgspec.Struct, frozen=True, kw_only=True):
     not_supported: str | None = None
     draws: tuple[Draw, ...] = ()
     windows_share: float | None = None
-    accuracy: float | None = None
-    macro_f1: float | None = None
-    accuracy_lost: float | None = None
-    macro_f1_lost: float | None = None
-    worst_lost: float | None = None
+    alone: Loss | None = None
+    with_past: Loss | None = None
     wanted_points: float | None = None
 
 
@@ -85,28 +111,21 @@ class Robustness(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.format(msgspec.json.encode(self)) + b"\n"
 
     def rows(self) -> list[tuple[str, ...]]:
-        """The table's cells: what, windows, accuracy, macro-F1, points lost of each, worst draw, wanted."""
-        plain = self.plain
+        """The table's cells: what, wanted, windows; accuracy, macro-F1, points lost of each, and of the worst draw.
+
+        The latter five of windows alone and, of a bundle with a chain, of windows with their past.
+        """
+        pasts = self.plain.with_past is not None
         rows: list[tuple[str, ...]] = [
-            ("as recorded", "100 %", f"{plain.accuracy:.4f}", f"{plain.macro_f1:.4f}", "", "", "", "")
+            ("as recorded", "", "100 %", *_plain(self.plain.alone), *(_plain(self.plain.with_past) if pasts else ()))
         ]
         for one in self.varied:
-            if one.not_supported is not None:
-                rows.append((one.what, f"not supported: {one.not_supported}", "", "", "", "", "", ""))
+            if one.alone is None:
+                rows.append((one.what, "", f"not supported: {one.not_supported}", *([""] * (len(rows[0]) - 3))))
                 continue
             wanted = "" if one.wanted_points is None else f"{one.wanted_points:g}"
-            rows.append(
-                (
-                    one.what,
-                    f"{one.windows_share:.0%}".replace("%", " %"),
-                    f"{one.accuracy:.4f}",
-                    f"{one.macro_f1:.4f}",
-                    f"{one.accuracy_lost:+.2f}",
-                    f"{one.macro_f1_lost:+.2f}",
-                    f"{one.worst_lost:+.2f}",
-                    wanted,
-                )
-            )
+            share = f"{one.windows_share:.0%}".replace("%", " %")
+            rows.append((one.what, wanted, share, *_lost(one.alone), *(_lost(one.with_past) if pasts else ())))
         return rows
 
     def text(self) -> str:
@@ -114,38 +133,56 @@ class Robustness(msgspec.Struct, frozen=True, kw_only=True):
         lines = [f"{self.bundle} ({self.digest}) on {self.dataset}: {self.protocol}, seed {self.seed}"]
         if self.seen_in_training:
             lines.append("These recordings were seen in training: the figures flatter the model.")
+        pasts = self.plain.with_past is not None
+        if pasts:
+            lines.append(f"{'':64s}{'windows alone':<40s}{'with their past'}")
+        head = ("acc.", "F1", "acc. lost", "F1 lost", "worst") * (1 + pasts)
+        widths = (8, 8, 10, 9, 8) * (1 + pasts)
         lines.append(
-            f"{'':46s}{'windows':>8s}{'acc.':>8s}{'F1':>8s}{'acc. lost':>10s}{'F1 lost':>9s}{'worst':>8s}{'wanted':>8s}"
+            f"{'':46s}{'wanted':>8s}{'windows':>8s}"
+            + "".join(f"{cell:>{width}s}" for cell, width in zip(head, widths, strict=True))
         )
-        for what, share, *figures in self.rows():
-            cells = "".join(f"{cell:>{width}s}" for cell, width in zip(figures, (8, 8, 10, 9, 8, 8), strict=True))
-            lines.append(f"{what:46s}{share:>8s}{cells}".rstrip())
+        for what, wanted, share, *figures in self.rows():
+            cells = "".join(f"{cell:>{width}s}" for cell, width in zip(figures, widths, strict=True))
+            lines.append(f"{what:46s}{wanted:>8s}{share:>8s}{cells}".rstrip())
         return "\n".join(lines)
 
     def markdown(self) -> str:
         """A section of a model card."""
-        head = (
-            "recordings",
-            "windows",
-            "accuracy",
-            "macro-F1",
-            "accuracy lost",
-            "macro-F1 lost",
-            "worst draw",
-            "wanted",
-        )
+        head = ["recordings", "wanted", "windows", *_HEAD]
         lines = [
             f"### Varied recordings of {self.dataset}: {self.protocol}",
             "",
             f"`har-models evaluate {self.bundle} --dataset {self.dataset} --variations`; points lost against the plain "
             f"recordings, mean over draws, and of the worst draw the larger of both."
             + (" These recordings were seen in training." if self.seen_in_training else ""),
+        ]
+        if self.plain.with_past is not None:
+            head += [f"{name}, with past" for name in _HEAD]
+            lines.append(
+                "`with past`: each window with those before it, through the bundle's chain, as it is when served."
+            )
+        lines += [
             "",
             f"| {' | '.join(head)} |",
             "|" + "---|" * len(head),
             *(f"| {' | '.join(row)} |" for row in self.rows()),
         ]
         return "\n".join(lines)
+
+
+_HEAD: Final = ("accuracy", "macro-F1", "accuracy lost", "macro-F1 lost", "worst draw")
+
+
+def _plain(rates: Rates | None) -> tuple[str, ...]:
+    return () if rates is None else (f"{rates.accuracy:.4f}", f"{rates.macro_f1:.4f}", "", "", "")
+
+
+def _lost(loss: Loss | None) -> tuple[str, ...]:
+    if loss is None:
+        return ()
+    points = (loss.accuracy_lost, loss.macro_f1_lost, loss.worst_lost)
+    return (f"{loss.accuracy:.4f}", f"{loss.macro_f1:.4f}", *(f"{value:+.2f}" for value in points))
 
 
 def evaluate_variations(
@@ -205,11 +242,13 @@ def score_variations(
         raise ConfigError(
             f"data set {dataset} has no windows for bundle {bundle.manifest.name}; expected its activities"
         )
-    say(f"as recorded: accuracy {plain.accuracy:.4f}")
+    say(f"as recorded: accuracy {plain.alone.accuracy:.4f}")
     varied = []
     for variation in variations:
         found = _varied(bundle, classifier, sittings, variation, plain=plain, seed=seed)
-        say(f"{variation.what}: {found.not_supported or f'{found.macro_f1_lost:+.2f} points of macro-F1 lost'}")
+        lost = found.with_past or found.alone
+        said = found.not_supported if lost is None else f"{lost.macro_f1_lost:+.2f} points of macro-F1 lost"
+        say(f"{variation.what}: {said}")
         varied.append(found)
     return Robustness(
         bundle=bundle.manifest.name,
@@ -245,18 +284,26 @@ def _varied(
             not_supported=refused or "no window comes of it",
             wanted_points=variation.wanted_points,
         )
-    accuracy, f1 = (float(np.mean([getattr(draw, figure) for draw in draws])) for figure in ("accuracy", "macro_f1"))
+    pasts = [draw.with_past for draw in draws if draw.with_past is not None]
     return VariedFigures(
         name=variation.name,
         what=variation.what,
         draws=tuple(draws),
         windows_share=float(np.mean([draw.windows for draw in draws]) / plain.windows),
+        alone=_loss(plain.alone, [draw.alone for draw in draws]),
+        with_past=None if plain.with_past is None else _loss(plain.with_past, pasts),
+        wanted_points=variation.wanted_points,
+    )
+
+
+def _loss(plain: Rates, draws: Sequence[Rates]) -> Loss:
+    accuracy, f1 = (float(np.mean([getattr(draw, figure) for draw in draws])) for figure in ("accuracy", "macro_f1"))
+    return Loss(
         accuracy=accuracy,
         macro_f1=f1,
         accuracy_lost=100 * (plain.accuracy - accuracy),
         macro_f1_lost=100 * (plain.macro_f1 - f1),
         worst_lost=100 * max(max(plain.accuracy - d.accuracy, plain.macro_f1 - d.macro_f1) for d in draws),
-        wanted_points=variation.wanted_points,
     )
 
 
@@ -274,11 +321,17 @@ def varied_sittings(
 
 
 def _draw(bundle: ModelBundle, classifier: Classifier, sittings: Iterable[Sitting]) -> Draw | None:
-    truth = labelled_windows(sittings, bundle.spec, bundle.labels)
+    chain = bundle.manifest.smoothing.chain
+    pasts, truth = own_pasts(sittings, bundle.spec, bundle.labels, classifier.predict)
     if not len(truth):
         return None
+    past = None if chain is None else past_figures(pasts, truth, bundle.labels, chain, shuffled=False).in_order
     figures = score(classifier.predict(truth.samples), truth, bundle.labels)
-    return Draw(windows=figures.n, accuracy=figures.accuracy, macro_f1=figures.macro_f1)
+    return Draw(windows=figures.n, alone=_rates(figures), with_past=None if past is None else _rates(past))
+
+
+def _rates(figures: Figures) -> Rates:
+    return Rates(accuracy=figures.accuracy, macro_f1=figures.macro_f1)
 
 
 def _not_supported(bundle: ModelBundle, variation: Variation) -> str | None:

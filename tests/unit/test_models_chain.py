@@ -27,13 +27,17 @@ from models.chain import (
     widened,
 )
 from models.crossvalidation import CrossValidation
-from models.data import Sitting, official_windows, sittings_of
+from models.data import Sitting, labelled_windows, official_windows, sittings_of
 from models.held_out import crossvalidate, plan
+from models.importing import import_network
 from models.past import Past, blocks_at, official_pasts, with_past
 from models.recipes import Pass, Recipe, Schedule
+from models.robustness import score_variations
 from models.smoothing import Course, fit_smoothing, gain
 from models.teaching import teach
-from models.training import fit, training_windows
+from models.training import make_network, predict, training_windows
+from models.unworn import EVALUATION_SEED, unworn_windows
+from models.variations import VARIATIONS
 from simulator.datasets import uci_har
 from streamer.bundle import ModelBundle, Smoothing, save_bundle
 from streamer.classifier import Classifier
@@ -63,6 +67,7 @@ RISING: Recipe = dataclasses.replace(
     kin=(("sitting", "standing"),),
     spec=msgspec.structs.replace(TINY.spec, window_len=40, hop_len=20),
     passes=(Pass(hop_len=10),),
+    unworn_s=15.0,
     schedule=Schedule(epochs=6, windows_per_epoch=600, batch_size=32, learning_rate=5e-3),
     folds=2,
 )
@@ -105,7 +110,7 @@ def calibration(people: list[Sitting]) -> Calibration:
 
 @pytest.fixture(scope="module")
 def rising(people: list[Sitting], calibration: Calibration, tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
-    network, _ = fit(RISING, training_windows(RISING, people, seed=0), seed=0)
+    network, _ = make_network(RISING, people, training_windows(RISING, people, seed=0), seed=0)
     return make_bundle(RISING, network, calibration, tmp_path_factory.mktemp("rising"), seed=0)
 
 
@@ -240,7 +245,10 @@ def test_shuffled_blocks_are_the_same_windows_in_another_order() -> None:
     np.testing.assert_allclose(in_order[12::13], shuffled[12::13], atol=0.02)
 
 
-def test_official_windows_are_found_in_the_recordings_and_have_the_windows_before_them(data_dir: Path) -> None:
+@pytest.mark.parametrize("hop_len", [64, 32])
+def test_official_windows_are_found_in_the_recordings_and_have_the_windows_before_them(
+    data_dir: Path, hop_len: int
+) -> None:
     with (data_dir / "uci_har_windows.csv").open(newline="") as file:
         listed = [row for row in csv.DictReader(file) if row["split"] == "train"]
     truth = official_windows("train", uci_har.LABELS)
@@ -252,12 +260,12 @@ def test_official_windows_are_found_in_the_recordings_and_have_the_windows_befor
         asked.append(len(windows))
         return np.full((len(windows), 6), 1 / 6, np.float32)
 
-    pasts = official_pasts(met, truth[own], predict)
+    pasts = official_pasts(met, truth[own], predict, hop_len=hop_len)
     places = [row for row, mine in zip(listed, own.tolist(), strict=True) if mine]
-    phases = {(row["hapt_experiment"], int(row["start_sample_0based"]) % 64) for row in places}
+    phases = {(row["hapt_experiment"], int(row["start_sample_0based"]) % hop_len) for row in places}
     assert len(pasts) == len(phases)
     found = {int(row): at for past in pasts for at, row in enumerate(past.rows.tolist()) if row >= 0}
-    assert [found[i] for i in range(len(places))] == [int(row["start_sample_0based"]) // 64 for row in places]
+    assert [found[i] for i in range(len(places))] == [int(row["start_sample_0based"]) // hop_len for row in places]
     assert sum(asked) == len(places) + sum(len(past.rows) for past in pasts)
 
 
@@ -289,6 +297,17 @@ def test_its_bundle_tells_sitting_from_standing_by_the_passage(rising: ModelBund
     assert right / sum(span.end_ns - span.start_ns for span in truth) > 0.85
 
 
+def test_its_bundle_tells_that_nobody_wears_a_watch_on_a_table(rising: ModelBundle) -> None:
+    classifier = Classifier(rising)
+    table = unworn_windows(rising.spec, seed=EVALUATION_SEED - 1, count=10, kinds=("table",))
+    worn = labelled_windows([person(98)], rising.spec, LABELS)
+    assert classifier.predict(table).sum(axis=1).mean() < 0.5 < classifier.predict(worn.samples).sum(axis=1).mean()
+    again = import_network(rising)
+    assert again.worn is not None
+    # float32 sums in another order.
+    np.testing.assert_allclose(predict(again, table), classifier.predict(table), atol=1e-5)
+
+
 def test_cross_validation_scores_windows_alone_and_with_their_past(people: list[Sitting]) -> None:
     brief = dataclasses.replace(RISING, schedule=dataclasses.replace(RISING.schedule, epochs=2))
     found: CrossValidation = crossvalidate(brief, plan(brief, only_folds=(0,)), sittings=people)
@@ -301,7 +320,25 @@ def test_cross_validation_scores_windows_alone_and_with_their_past(people: list[
     assert past.in_order.per_group.keys() == past.shuffled.per_group.keys() == set(run.groups)
     assert past.in_order.confusion != past.shuffled.confusion or past.in_order.log_loss != past.shuffled.log_loss
     assert "windows with their past, first seed: accuracy " in found.text()
+    assert found.with_past_over_seeds["in order"]["accuracy"].mean == past.in_order.accuracy
     assert found.without_details().runs[0].with_past is None
+
+
+def test_varied_recordings_are_scored_with_their_past_too(rising: ModelBundle) -> None:
+    lost = next(one for one in VARIATIONS if one.name == "readings_lost")
+    found = score_variations(
+        rising, [person(97)], dataset="made up", protocol="one person", seen_in_training=False, variations=(lost,)
+    )
+    (varied,) = found.varied
+    assert found.plain.with_past is not None
+    assert varied.alone is not None
+    assert varied.with_past is not None
+    assert found.plain.with_past.accuracy > found.plain.alone.accuracy
+    assert varied.with_past.accuracy_lost == pytest.approx(
+        100 * (found.plain.with_past.accuracy - np.mean([d.with_past.accuracy for d in varied.draws if d.with_past]))
+    )
+    assert len({len(row) for row in found.rows()}) == 1
+    assert "with past" in found.markdown()
 
 
 def test_own_activities_are_learned_beside_passages(rising: ModelBundle, tmp_path: Path) -> None:
@@ -319,6 +356,7 @@ def test_own_activities_are_learned_beside_passages(rising: ModelBundle, tmp_pat
     windows = rising.golden.windows
     was, told = Classifier(rising).predict(windows), Classifier(taught).predict(windows)
     same = was.argmax(axis=1) == told[:, [0, 1, 2, 4, 5]].argmax(axis=1)
+    assert import_network(taught).worn is not None
     assert same.mean() > 0.7
     chain = taught.manifest.smoothing.chain
     assert chain is not None

@@ -176,15 +176,17 @@ def test_losses_are_counted_and_what_is_not_served_says_why(tmp_path: Path) -> N
     found = score_variations(
         bundle, postures(), dataset="made up", protocol="one person", seen_in_training=False, variations=chosen
     )
-    assert found.plain.accuracy == 1.0
-    down, slow, fast, alone = found.varied
+    assert found.plain.alone.accuracy == 1.0
+    down, slow, fast, alone = (one.alone for one in found.varied)
     # No posture is told by the axis that points away from it.
-    assert (down.accuracy, down.accuracy_lost, down.worst_lost, len(down.draws)) == (0.0, 100.0, 100.0, 2)
-    assert slow.not_supported == "needs 12 Hz"
-    assert slow.accuracy is None
+    assert down is not None
+    assert (down.accuracy, down.accuracy_lost, down.worst_lost, len(found.varied[0].draws)) == (0.0, 100.0, 100.0, 2)
+    assert (slow, found.varied[1].not_supported) == (None, "needs 12 Hz")
+    assert fast is not None
     assert (fast.accuracy_lost, fast.macro_f1_lost) == (0.0, 0.0)
     # This model never had a gyroscope.
-    assert alone.not_supported is None
+    assert alone is not None
+    assert all(one.with_past is None for one in found.varied), "there is no chain"
     assert "upside down" in found.text()
     assert "not supported: needs 12 Hz" in found.markdown()
 
@@ -203,7 +205,7 @@ def test_a_bundle_is_scored_without_the_gyroscope_where_it_may_lack_it(
         variations=(BY_NAME["no_gyro"], BY_NAME["gyro_stops"]),
     )
     if optional:
-        assert [one.accuracy for one in found.varied] == [1.0, 1.0]
+        assert [one.alone and one.alone.accuracy for one in found.varied] == [1.0, 1.0]
         assert [one.windows_share for one in found.varied] == pytest.approx([1.0, 1.0], abs=0.05)
     else:
         assert [one.not_supported for one in found.varied] == ["needs gyro", "needs gyro"]
