@@ -136,6 +136,7 @@ def evaluate_unworn(
     *,
     subjects: Subjects = "test",
     seed: int = EVALUATION_SEED,
+    kinds: Sequence[Kind] = (*TRAINING_KINDS, *HELD_OUT_KINDS),
     streams: int = STREAMS,
     seconds: float = SECONDS,
     say: Callable[[str], None] = lambda _: None,
@@ -147,6 +148,7 @@ def evaluate_unworn(
         dataset: whose recordings get a dead axis; of a bundle with an official test split there, those of `subjects`.
         subjects: "train" while a model is being made.
         seed: `EVALUATION_SEED` or above: models may be taught those below.
+        kinds: of streams, beside the control.
         streams: of each kind.
         seconds: length of generated ones.
         say: takes lines of progress.
@@ -157,19 +159,19 @@ def evaluate_unworn(
     meeting = sittings_to_meet(bundle, dataset, subjects=subjects)
     rate_hz = max(50.0, bundle.manifest.min_feed_rate_hz)
     classifier = Classifier(bundle)
-    kinds = []
-    for kind in (*TRAINING_KINDS, *HELD_OUT_KINDS):
+    found = []
+    for kind in kinds:
         made = streams_of(kind, meeting.sittings, seed=seed, count=streams, seconds=seconds, rates_hz=(rate_hz,))
-        kinds.append(told_of(bundle, made, kind, classifier=classifier))
-        say(f"{kind}: {100 * kinds[-1].activity_share:.1f} % of the time told as an activity")
-    kinds.append(told_of(bundle, _some(meeting.sittings, streams), WORN, classifier=classifier))
+        found.append(told_of(bundle, made, kind, classifier=classifier))
+        say(f"{kind}: {100 * found[-1].activity_share:.1f} % of the time told as an activity")
+    found.append(told_of(bundle, _some(meeting.sittings, streams), WORN, classifier=classifier))
     return Unworn(
         bundle=bundle.manifest.name,
         digest=bundle.digest,
         dataset=dataset,
         protocol=meeting.protocol,
         seed=seed,
-        kinds=tuple(kinds),
+        kinds=tuple(found),
     )
 
 

@@ -4,7 +4,8 @@
     held-out people    known windows | windows of the activity left out    told apart by how unsure the model is
 
 The score is 1 - the largest probability: that is what serving goes by (a bout starts when the largest smoothed
-probability reaches `enter`), and it counts what refusal inside the graph took from the probabilities as well.
+probability reaches `enter`). Beside it stand scores that a model may be given: the same with refusal by distance inside
+the graph, and the distance alone.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ def served_scores(
     samples: Float32,
     channels: Sequence[str],
 ) -> dict[str, Float32]:
-    """1 - the largest probability with refusal inside the graph, and its two parts.
+    """1 - the largest probability as recipes' bundles are served, the same with refusal by distance, and that alone.
 
     Args:
         network: fitted on `train`.
@@ -142,8 +143,8 @@ def served_scores(
     largest = predict(network, samples).max(axis=1)
     features = features_of(network, samples)
     return {
-        SERVED: 1.0 - largest * refusal.factors(features, samples),
-        "softmax": 1.0 - largest,
+        SERVED: 1.0 - largest,
+        "with refusal": 1.0 - largest * refusal.factors(features, samples),
         "distance": refusal.distances(features, samples),
     }
 

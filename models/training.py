@@ -25,6 +25,8 @@ from streamer.errors import ConfigError
 
 #: Windows of worn watches that are looked at to tell them from others, at most.
 _WEARERS: Final = 40_000
+#: Generated streams of each kind for each recording: many short ones, since each is of one table, one machine.
+_UNWORN_STREAMS: Final = 4
 
 
 def training_sittings(recipe: Recipe) -> list[Sitting]:
@@ -88,7 +90,7 @@ def _taught_worn(recipe: Recipe, sittings: Iterable[Sitting], train: LabelledWin
                 recipe.spec,
                 [own],
                 seed=1000 * seed + number,
-                count=1,
+                count=_UNWORN_STREAMS,
                 seconds=recipe.unworn_s,
                 min_rate_hz=recipe.min_feed_rate_hz,
             )

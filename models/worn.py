@@ -25,6 +25,9 @@ from torch.nn import functional
 #: Motion slower than this counts as slow, s.
 SMOOTH_S: Final = 0.16
 HIDDEN: Final = 32
+#: Added to a power before its root, which would magnify how a sum of nothing was rounded; a twentieth of the power of
+#: the least noise that a sensor has, in g².
+QUIET: Final = 1e-8
 _EPOCHS: Final = 25
 _BATCH_SIZE: Final = 512
 _LEARNING_RATE: Final = 1e-2
@@ -65,7 +68,7 @@ class Worn(nn.Module):
 
         Of each sensor the least, mean and largest over its axes of the power of all, of fast and of slow motion, and
         its peak; the size and least component of gravity, and how far the acceleration without it is from 0 in the
-        mean. Powers as eighth roots: a sensor's noise and a run are then about as far apart as their names.
+        mean.
         """
         series = windows.transpose(1, 2)
         found = []
@@ -74,9 +77,9 @@ class Worn(nn.Module):
             off = x - x.mean(2, keepdim=True)
             slow = functional.avg_pool1d(off, self.smooth_len)
             for part in (off, x[:, :, 1:] - x[:, :, :-1], slow):
-                strength = _root(part.square().mean(2), 3)
+                strength = _strength(part.square().mean(2))
                 found += [strength.amin(1), strength.mean(1), strength.amax(1)]
-            found.append(_root(off.abs().amax((1, 2)), 2))
+            found.append(_strength(off.abs().amax((1, 2)).square()))
         gravity = series[:, list(self.gravity)].mean(2)
         mean = series[:, list(self.sensors[0])].mean(2)
         found += [gravity.square().mean(1).sqrt(), gravity.abs().amin(1), mean.abs().amax(1)]
@@ -148,7 +151,6 @@ def posture_channels(channels: Sequence[str]) -> tuple[tuple[int, ...], tuple[in
     return of("gravity", "total_acc"), of("body_acc", "total_acc")
 
 
-def _root(x: Tensor, halvings: int) -> Tensor:
-    for _ in range(halvings):
-        x = x.sqrt()
-    return x
+def _strength(power: Tensor) -> Tensor:
+    """The eighth root: a sensor's noise and a run are then about as far apart as their names."""
+    return (power + QUIET).sqrt().sqrt().sqrt()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.graph import Graph
-from models.worn import Worn
+from models.worn import QUIET, Worn
 
 WORN: Final = "worn_"
 #: As the end of a slice: behind whatever is last.
@@ -40,9 +40,10 @@ def worn_nodes(worn: Worn, windows: str) -> tuple[Graph, str]:
         later, earlier = (_slice(graph, x, first, end) for first, end in ((1, _END), (0, -1)))
         smooth = graph.add("AveragePool", off, kernel_shape=[worn.smooth_len], strides=[worn.smooth_len])
         for part in (off, graph.add("Sub", later, earlier), smooth):
-            strength = _root(graph, graph.add("GlobalAveragePool", graph.add("Mul", part, part)), 3)
+            strength = _strength(graph, graph.add("GlobalAveragePool", graph.add("Mul", part, part)))
             found += [graph.add(over, strength, axes=[1]) for over in ("ReduceMin", "ReduceMean", "ReduceMax")]
-        found.append(_root(graph, graph.add("ReduceMax", graph.add("Abs", off), axes=[1, 2]), 2))
+        peak = graph.add("ReduceMax", graph.add("Abs", off), axes=[1, 2])
+        found.append(_strength(graph, graph.add("Mul", peak, peak)))
     down = graph.add("Gather", series, graph.constant(np.array(worn.gravity, np.int64)), axis=1)
     gravity = graph.add("GlobalAveragePool", down)
     found += [
@@ -79,10 +80,12 @@ def _slice(graph: Graph, x: str, first: int, end: int) -> str:
     return graph.add("Slice", x, *(graph.constant(np.array([value], np.int64)) for value in (first, end, 2)))
 
 
-def _root(graph: Graph, x: str, halvings: int) -> str:
-    for _ in range(halvings):
-        x = graph.add("Sqrt", x)
-    return x
+def _strength(graph: Graph, power: str) -> str:
+    """The eighth root."""
+    power = graph.add("Add", power, graph.constant(np.array([QUIET], np.float32)))
+    for _ in range(3):
+        power = graph.add("Sqrt", power)
+    return power
 
 
 def _layer(graph: Graph, layer: nn.Linear, x: str) -> str:

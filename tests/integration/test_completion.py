@@ -38,7 +38,7 @@ OFFERED: Final = {
     "har-stream --http": ["--http-host", "--http-port"],
     "har-stream --mqtt-client ": ["gmqtt", "aiomqtt"],
     "har-stream --broker e": ["embedded"],
-    "har-stream --model uci": ["uci-har-cnn", "uci-har-lstm"],
+    "har-stream --model uci": ["uci-har-cnn", "uci-har-convlstm", "uci-har-lstm"],
     "har-stream doctor --lis": ["--listen"],
     "har-stream classify --output j": ["json"],
     "har-stream --tls-ca ": [],

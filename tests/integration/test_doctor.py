@@ -279,9 +279,9 @@ def test_readings_that_are_not_as_they_should_be(mosquitto: Mosquitto, diagnose:
         "no-gyro": Wrong(
             lying(gyro=False),
             "model",
-            "no-gyro sends no gyroscope, and uci-har-cnn needs it",
-            "--model wisdm-watch-cnn, which does without",
-            {"model": "uci-har-cnn"},
+            "no-gyro sends no gyroscope, and uci-har-lstm needs it",
+            "or wisdm-watch-cnn, which does without",
+            {"model": "uci-har-lstm"},
         ),
     }
 

@@ -90,9 +90,9 @@ def test_arrays_leave_the_watches_that_are_followed_alone(stream: ImuBatch) -> N
 
 
 def test_model_that_wants_another_sensor_says_unknown_and_why(stream: ImuBatch) -> None:
-    (bout,) = Recognizer(load_bundle("uci-har-cnn")).classify(stream.t_ns, stream.acc)
+    (bout,) = Recognizer(load_bundle("uci-har-lstm")).classify(stream.t_ns, stream.acc)
     assert (bout.activity, bout.reason) == ("unknown", "sensor_missing")
-    slow = Recognizer(load_bundle("uci-har-cnn")).classify(
+    slow = Recognizer(load_bundle("uci-har-lstm")).classify(
         stream.t_ns[::5], *(s[::5] for s in (stream.acc, stream.gyro) if s is not None)
     )
     assert {(b.activity, b.reason) for b in slow} == {("unknown", "feed_rate")}

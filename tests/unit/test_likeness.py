@@ -136,7 +136,7 @@ def test_each_sentence_says_what_was_seen_what_training_had_and_what_to_do(
     assert "there it pointed along +x" in negated
     assert "(x, y, z as (-x, " in negated
     slow = sentence("one reading of eight")
-    assert "6.25 readings of acc come a second; the model takes 40 and more, its training data had 50 to 50" in slow
+    assert "6.25 readings of acc come a second; the model takes 10 and more, its training data had 50 to 50" in slow
 
 
 def test_what_needs_no_profile_is_found_without_one(

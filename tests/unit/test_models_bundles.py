@@ -14,8 +14,11 @@ from models.assessment import evaluate_bundle
 from models.bundling import TRIED_FILE, what_was_tried
 from models.card import PROTOCOL_HEADING, TERMS, assessed, crossvalidated, streamed
 from models.crossvalidation import crossvalidations_in
+from models.false_activity import evaluate_unworn
 from models.recipes import RECIPES
+from models.robustness import evaluate_variations
 from models.streaming import evaluate_streaming
+from models.variations import VARIATIONS
 from simulator.datasets import hapt
 from streamer.bundle import ModelBundle, load_bundle, shipped_bundles
 from streamer.classifier import GOLDEN_TOLERANCE, Classifier
@@ -104,6 +107,7 @@ def section_of(card: str, heading: str) -> list[str]:
     [
         ("uci-har-cnn", "uci-har"),
         ("uci-har-cnn", "hapt"),
+        ("uci-har-convlstm", "uci-har"),
         ("uci-har-lstm", "uci-har"),
         ("fitbit-cnn", "fitbit"),
         ("wisdm-watch-cnn", "fitbit"),
@@ -124,7 +128,8 @@ def test_evaluation_gives_the_cards_figures(name: str, dataset: str) -> None:
 
 @pytest.mark.usefixtures("read_once")
 @pytest.mark.parametrize(
-    ("name", "dataset"), [("uci-har-cnn", "hapt"), ("uci-har-lstm", "hapt"), ("wisdm-watch-cnn", "fitbit")]
+    ("name", "dataset"),
+    [("uci-har-cnn", "hapt"), ("uci-har-convlstm", "hapt"), ("uci-har-lstm", "hapt"), ("wisdm-watch-cnn", "fitbit")],
 )
 def test_streaming_gives_the_cards_figures(name: str, dataset: str) -> None:
     card = (BUNDLES[name] / "CARD.md").read_text(encoding="utf-8")
@@ -140,6 +145,19 @@ def test_streaming_gives_the_cards_figures(name: str, dataset: str) -> None:
             stated[2] == f"| {' | '.join(map(str, (round(result.seconds), *(f'{s:.4f}' for s in shares), *counts)))} |"
         )
     assert result.segments.true_bouts == result.live_segments.true_bouts > 0
+
+
+@pytest.mark.usefixtures("read_once")
+def test_varied_and_unworn_recordings_give_the_cards_figures() -> None:
+    """Some of them: a variation's draws do not hang on the others, and all take minutes."""
+    card = (BUNDLES["uci-har-cnn"] / "CARD.md").read_text(encoding="utf-8")
+    bundle = load_bundle(BUNDLES["uci-har-cnn"])
+    chosen = [one for one in VARIATIONS if one.name in {"rate_10", "clock_fast", "no_gyro"}]
+    stated = section_of(card, "### Varied recordings of hapt")
+    found = evaluate_variations(bundle, "hapt", variations=chosen).markdown().splitlines()[-len(chosen) - 1 :]
+    assert [row for row in found if row not in stated] == []
+    unworn = evaluate_unworn(bundle, "hapt", kinds=("table", "car")).markdown().splitlines()[-3:]
+    assert [row for row in unworn if row not in section_of(card, "### Watches that nobody wears")] == []
 
 
 def test_card_states_the_cross_validations_that_the_bundle_holds(bundle: ModelBundle, folder: Path) -> None:

@@ -51,6 +51,17 @@ def test_exported_graph_gives_the_networks_probabilities(kind: str) -> None:
     assert (found.sum(axis=1) < 1 - 1e-3).all() == (net.worn is not None)
 
 
+def test_a_watch_that_says_nothing_is_asked_for_its_wearer_alike_in_both() -> None:
+    """Powers of nothing are what a sum was rounded to, which no root may magnify."""
+    net = network("cnn that asks for a wearer")
+    windows = np.zeros((4, WINDOW_LEN, CHANNELS), np.float32)
+    windows[1:] = np.array([0.1, -0.7, 0.7, 0.3, 1.1, -0.2], np.float32)
+    windows[2, :, 3:] = 0
+    windows[3, ::2] += np.float32(1e-4)
+    found = session(to_onnx(net, window_len=WINDOW_LEN)).run(None, {"windows": windows})[0]
+    np.testing.assert_allclose(found, predict(net, windows), atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_probabilities_do_not_depend_on_the_batch_bit_for_bit(kind: str) -> None:
     run = session(to_onnx(network(kind), window_len=WINDOW_LEN)).run

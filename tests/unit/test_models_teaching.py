@@ -19,7 +19,7 @@ from models.lesson import Lesson
 from models.own_recordings import placed, read_own
 from models.rehearsal import made_up_windows
 from models.teaching import teach
-from models.training import logits, softmax
+from models.training import predict
 from models.tuning import Pupil, Teaching, deal, one_thread, probabilities
 from simulator.datasets import fitbit
 from simulator.synthetic import synthetic_watches
@@ -51,7 +51,7 @@ def test_network_of_a_shipped_model_gives_its_answers_and_its_graph_to_the_byte(
     assert to_onnx(network, window_len=bundle.spec.window_len) == bundle.model
     windows = np.array(bundle.golden.windows)
     # float32 sums in another order.
-    np.testing.assert_allclose(softmax(logits(network, windows)), Classifier(bundle).predict(windows), atol=2e-6)
+    np.testing.assert_allclose(predict(network, windows), Classifier(bundle).predict(windows), atol=2e-6)
 
 
 def test_model_of_another_kind_cannot_learn_further(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_recording_without_the_sensor_that_the_base_needs_is_named(tmp_path: Pat
     batch = ImuBatch("w", t_ns, np.ones((1000, 3)), None)
     path = tmp_path / "w.csv"
     write_csv(path, [Recording("w", None, (batch,), (ActivitySpan("walking", 0, 20 * SECOND),))])
-    assert refusal(path, load_bundle(find_bundle("uci-har-cnn"))) == "w.csv: w has no gyro; uci-har-cnn needs it"
+    assert refusal(path, load_bundle(find_bundle("uci-har-lstm"))) == "w.csv: w has no gyro; uci-har-lstm needs it"
 
 
 def test_name_near_a_known_one_is_taken_when_it_is_said_to_be_new(tmp_path: Path, base: ModelBundle) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from models import variations
 from models.data import Sitting, stream_slice
 from models.robustness import score_variations, varied_sittings
+from models.sensors import other_sensor
 from models.variations import VARIATIONS, Variation
 from streamer.imu import ImuBatch
 from streamer.preprocessing.spec import Sensor
@@ -119,6 +120,21 @@ def test_a_tenth_of_the_readings_is_lost_one_by_one_or_in_holes() -> None:
     assert len(holes_s) > 80
     # Neighbouring holes may touch.
     assert np.median(holes_s) == pytest.approx(np.mean(variations.BURST_S), abs=0.15)
+
+
+def test_another_sensor_adds_its_own_noise_offset_and_steps_and_leaves_times() -> None:
+    still_watch = recording(np.tile([0.0, 6.0, 7.7], (1000, 1)))
+    read = [other_sensor(still_watch, np.random.default_rng(seed)).streams[0] for seed in range(20)]
+    stream = still_watch.streams[0]
+    assert stream.acc is not None
+    for one in read:
+        assert one.acc is not None
+        np.testing.assert_array_equal(one.t_ns, stream.t_ns)
+        off = one.acc - stream.acc
+        assert 0 < np.abs(off.mean(axis=0)).max() < 0.5
+        assert 0.002 < off.std(axis=0).max() < 0.1
+    steps = {float(np.diff(np.unique(one.acc)).min().round(6)) for one in read if one.acc is not None}
+    assert len(steps) > 1
 
 
 @pytest.mark.parametrize(("name", "factor"), [("clock_fast", 1.05), ("clock_slow", 0.95)])
