@@ -4,11 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from models.data import LabelledWindows
-    from models.evaluation import Figures
-    from models.lesson import Lesson
+    from models.lessons.lesson import Lesson
+    from models.lessons.teaching import teach
     from models.library import evaluate, windows_of_recordings
-    from models.teaching import teach
+    from models.scoring.evaluation import Figures
+    from models.windows.data import LabelledWindows
 
 __all__ = [
     "Figures",
@@ -21,11 +21,11 @@ __all__ = [
 
 # Imported when asked for: --help must not wait for what it does not need.
 _WHERE = {
-    "Figures": "models.evaluation",
-    "LabelledWindows": "models.data",
-    "Lesson": "models.lesson",
+    "Figures": "models.scoring.evaluation",
+    "LabelledWindows": "models.windows.data",
+    "Lesson": "models.lessons.lesson",
     "evaluate": "models.library",
-    "teach": "models.teaching",
+    "teach": "models.lessons.teaching",
     "windows_of_recordings": "models.library",
 }
 

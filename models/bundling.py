@@ -9,21 +9,21 @@ from typing import Final
 
 import msgspec
 
-from models.assessment import evaluate_bundle
-from models.calibration import Calibration, calibrate, predictor
-from models.card import card
-from models.crossvalidation import CrossValidation, crossvalidations_in, read_crossvalidation
-from models.data import Sitting
-from models.epoch import Epoch
-from models.export import to_onnx
-from models.false_activity import evaluate_unworn
-from models.golden import golden_vectors
-from models.networks import Network, parameter_count
-from models.profile import profile_of
+from models.fitting.calibration import Calibration, calibrate, predictor
+from models.fitting.epoch import Epoch
+from models.fitting.training import make_network, training_sittings, training_windows
+from models.nets.export import to_onnx
+from models.nets.golden import golden_vectors
+from models.nets.networks import Network, parameter_count
 from models.recipes import Recipe
-from models.robustness import evaluate_variations
-from models.streaming import evaluate_streaming
-from models.training import make_network, training_sittings, training_windows
+from models.reports.card import card
+from models.scoring.assessment import evaluate_bundle
+from models.scoring.crossvalidation import CrossValidation, crossvalidations_in, read_crossvalidation
+from models.scoring.false_activity import evaluate_unworn
+from models.scoring.robustness import evaluate_variations
+from models.scoring.streaming import evaluate_streaming
+from models.windows.data import Sitting
+from models.windows.profile import profile_of
 from streamer.bundle import SCHEMA, Manifest, ModelBundle, load_bundle, save_bundle, shipped_bundles
 from streamer.errors import ConfigError
 from streamer.likeness.profile import Profile

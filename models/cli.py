@@ -107,8 +107,8 @@ def train(
         _teach(data, base, out, new=tuple(new or ()), groups=tuple(group or ()), force=force, json_file=json_file)
         return
     from models.bundling import finish_bundle
-    from models.progress import told
     from models.recipes import find_recipe
+    from models.reports.progress import told
 
     chosen = find_recipe(recipe or "")
     folder = out or Path(chosen.name)
@@ -127,8 +127,8 @@ def _teach(
     force: bool,
     json_file: Path | None,
 ) -> None:
-    from models.progress import told
-    from models.teaching import teach
+    from models.lessons.teaching import teach
+    from models.reports.progress import told
 
     folder = out or Path(f"{Path(base).name}-own")
     with told(_say) as (say, _):
@@ -170,11 +170,11 @@ def crossvalidate(
 ) -> None:
     """Score a recipe on people (or blocks of time) that each fitted model did not see, in pieces if need be."""
     _require_train_extra()
-    from models.crossvalidation import runs_of, write_crossvalidation
-    from models.held_out import crossvalidate as run
-    from models.held_out import plan
-    from models.progress import told
+    from models.fitting.held_out import crossvalidate as run
+    from models.fitting.held_out import plan
     from models.recipes import find_recipe
+    from models.reports.progress import told
+    from models.scoring.crossvalidation import runs_of, write_crossvalidation
 
     chosen = find_recipe(recipe)
     wanted = plan(
@@ -218,15 +218,15 @@ def evaluate(
     json_file: JsonFile = None,
 ) -> None:
     """Score a bundle on a data set, as it would be served."""
-    from models.assessment import evaluate_bundle
-    from models.streaming import evaluate_streaming
+    from models.scoring.assessment import evaluate_bundle
+    from models.scoring.streaming import evaluate_streaming
     from streamer.bundle import find_bundle, load_bundle
 
     if streaming + variations + unworn > 1:
         raise ConfigError("expected one of --streaming, --variations and --unworn at a time")
     loaded = load_bundle(find_bundle(bundle))
     if streaming:
-        from models.subjects import known_subjects
+        from models.scoring.subjects import known_subjects
 
         streamed = evaluate_streaming(loaded, dataset, subjects=known_subjects(subjects))
         print(streamed.text())
@@ -243,10 +243,10 @@ def evaluate(
 
 
 def _stress(loaded: ModelBundle, dataset: str, subjects: str, json_file: Path | None, *, unworn: bool) -> None:
-    from models.false_activity import Unworn, evaluate_unworn
-    from models.progress import told
-    from models.robustness import Robustness, evaluate_variations
-    from models.subjects import known_subjects
+    from models.reports.progress import told
+    from models.scoring.false_activity import Unworn, evaluate_unworn
+    from models.scoring.robustness import Robustness, evaluate_variations
+    from models.scoring.subjects import known_subjects
 
     part = known_subjects(subjects)
     result: Robustness | Unworn
@@ -270,9 +270,9 @@ def leave_out(
 ) -> None:
     """Leave each activity out of training in turn: how well does `unknown` tell what was never taught?"""
     _require_train_extra()
-    from models.open_set import leave_out_activities
-    from models.progress import told
+    from models.fitting.open_set import leave_out_activities
     from models.recipes import find_recipe
+    from models.reports.progress import told
 
     with told(_say) as (say, on_epoch):
         result = leave_out_activities(find_recipe(recipe), seeds=seeds, folds=folds, say=say, on_epoch=on_epoch)
@@ -292,10 +292,10 @@ def quantize(
 ) -> None:
     """Write a bundle's twin in integers of 8 bits, and compare the two: size, accuracy, equal answers, time."""
     _require_train_extra()
-    from models.quantized import card as card_of
-    from models.quantized import compare
-    from models.quantizing import quantize_bundle
-    from models.subjects import known_subjects
+    from models.nets.quantizing import quantize_bundle
+    from models.scoring.quantized import card as card_of
+    from models.scoring.quantized import compare
+    from models.scoring.subjects import known_subjects
     from streamer.bundle import find_bundle, load_bundle
 
     part = known_subjects(subjects)
@@ -316,7 +316,7 @@ def report(
 ) -> None:
     """Draw a bundle's training curves, confusion, per-class and per-subject figures as PNG and one HTML page."""
     _require_train_extra()
-    from models.report import write_report
+    from models.reports.report import write_report
     from streamer.bundle import find_bundle, load_bundle
 
     loaded = load_bundle(find_bundle(bundle))

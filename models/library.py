@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from models.data import LabelledWindows, Sitting, labelled_windows
-from models.evaluation import Figures, score
+from models.scoring.evaluation import Figures, score
+from models.windows.data import LabelledWindows, Sitting, labelled_windows
 from streamer.bundle import ModelBundle
 from streamer.classifier import Classifier
 from streamer.errors import ConfigError

@@ -7,9 +7,9 @@ from typing import Final
 
 import msgspec
 
-from models.augment import StreamVariety, WindowVariety
-from models.data import DatasetName
-from models.networks import CnnConfig, ConvLstmConfig, LstmConfig, NetworkConfig
+from models.nets.networks import CnnConfig, ConvLstmConfig, LstmConfig, NetworkConfig
+from models.windows.augment import StreamVariety, WindowVariety
+from models.windows.data import DatasetName
 from simulator.datasets import fitbit, uci_har, wisdm
 from streamer.errors import ConfigError, nearest
 from streamer.preprocessing.spec import UCI_HAR, LowPass, PreprocessingSpec
@@ -77,8 +77,8 @@ class Recipe:
         chained: whether a chain is fitted in place of the exponential mean; needs `calibrated`, and as many fits to
             calibrate as there are folds, so that what windows say of everybody comes from a fit without them.
         kin: labels that windows tell apart badly, for the chain.
-        unworn_s: length of the generated streams of watches that nobody wears (`models.unworn`), some of each kind for
-            each recording, by which these are told (`models.worn`); 0 for a model that knows nothing of it.
+        unworn_s: length of the generated streams of watches that nobody wears (`models.windows.unworn`), some of each
+            kind for each recording, by which these are told (`models.nets.worn`); 0 for a model that knows none.
     """
 
     name: str

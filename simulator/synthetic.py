@@ -7,7 +7,8 @@ A profile says how six channels (acc x y z in m/s², gyro x y z in rad/s) move d
   harmonic and channel relative to the phase of the rhythm; no rhythm when the cadence is None;
 * `noise`: per frequency band a factor L of the channels' covariance L L^T in that band.
 
-The profiles are statistics of WISDM subjects, fitted by models/fit_profiles.py; none of their readings are kept.
+The profiles are statistics of WISDM subjects, fitted by models/windows/fit_profiles.py; none of their readings are
+kept.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bundling import training_profile
-from models.data import Sitting, group_folds, recordings_of
+from models.fitting.training import training_sittings
 from models.recipes import RECIPES, Recipe
-from models.training import training_sittings
+from models.windows.data import Sitting, group_folds, recordings_of
 from streamer.bundle import Manifest, find_bundle, load_bundle
 from streamer.explanation import explain
 from streamer.imu import STANDARD_GRAVITY, ImuBatch

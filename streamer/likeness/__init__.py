@@ -9,5 +9,5 @@ filter. It holds once two stretches in a row show it, or the only one there is. 
 
 offline   `har-stream classify FILE --explain` judges every stretch of a file (streamer/explanation.py)
 live      each watch is judged now and then, a few at once (`fleet.py`)
-training  the same stretches of the training recordings make the Profile (models/profile.py)
+training  the same stretches of the training recordings make the Profile (models/windows/profile.py)
 """

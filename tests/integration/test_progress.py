@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from models.epoch import Epoch
-from models.progress import told
+from models.fitting.epoch import Epoch
+from models.reports.progress import told
 from tests.programs import BIN
 from tests.servers import HOST, Mosquitto
 from tests.terminals import Terminal
@@ -105,8 +105,8 @@ def test_download_shows_rate_and_time_left(tmp_path: Path) -> None:
 
 TRAINING = """
 import sys, time
-from models.progress import told
-from models.epoch import Epoch
+from models.reports.progress import told
+from models.fitting.epoch import Epoch
 
 def say(line):
     print(line, file=sys.stderr)

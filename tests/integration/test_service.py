@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.golden import golden_vectors
+from models.nets.golden import golden_vectors
 from simulator.datasets import hapt, uci_har
 from simulator.datasets.location import data_root
 from streamer.bundle import find_bundle, load_bundle, save_bundle

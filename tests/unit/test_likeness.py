@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.bundling import add_profile, training_profile
-from models.data import Sitting
-from models.profile import profile_of
 from models.recipes import RECIPES
+from models.windows.data import Sitting
+from models.windows.profile import profile_of
 from simulator.datasets import fitbit, hapt, uci_har, wisdm
 from simulator.datasets.location import data_root
 from streamer.bundle import Manifest, find_bundle, load_bundle, save_bundle

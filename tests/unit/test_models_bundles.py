@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.assessment import evaluate_bundle
 from models.bundling import TRIED_FILE, what_was_tried
-from models.card import PROTOCOL_HEADING, TERMS, assessed, crossvalidated, streamed
-from models.crossvalidation import crossvalidations_in
-from models.false_activity import evaluate_unworn
 from models.recipes import RECIPES
-from models.robustness import evaluate_variations
-from models.streaming import evaluate_streaming
-from models.variations import VARIATIONS
+from models.reports.card import PROTOCOL_HEADING, TERMS, assessed, crossvalidated, streamed
+from models.scoring.assessment import evaluate_bundle
+from models.scoring.crossvalidation import crossvalidations_in
+from models.scoring.false_activity import evaluate_unworn
+from models.scoring.robustness import evaluate_variations
+from models.scoring.streaming import evaluate_streaming
+from models.windows.variations import VARIATIONS
 from simulator.datasets import hapt
 from streamer.bundle import ModelBundle, load_bundle, shipped_bundles
 from streamer.classifier import GOLDEN_TOLERANCE, Classifier

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from models.bundling import make_bundle
-from models.calibration import Calibration, calibrate
-from models.chain import (
+from models.fitting.calibration import Calibration, calibrate
+from models.fitting.chain import (
     count_steps,
     counted_steps,
     filtered,
@@ -26,18 +26,18 @@ from models.chain import (
     unscripted,
     widened,
 )
-from models.crossvalidation import CrossValidation
-from models.data import Sitting, labelled_windows, official_windows, sittings_of
-from models.held_out import crossvalidate, plan
-from models.importing import import_network
-from models.past import Past, blocks_at, official_pasts, with_past
+from models.fitting.held_out import crossvalidate, plan
+from models.fitting.smoothing import Course, fit_smoothing, gain
+from models.fitting.training import make_network, predict, training_windows
+from models.lessons.teaching import teach
+from models.nets.importing import import_network
 from models.recipes import Pass, Recipe, Schedule
-from models.robustness import score_variations
-from models.smoothing import Course, fit_smoothing, gain
-from models.teaching import teach
-from models.training import make_network, predict, training_windows
-from models.unworn import EVALUATION_SEED, unworn_windows
-from models.variations import VARIATIONS
+from models.scoring.crossvalidation import CrossValidation
+from models.scoring.past import Past, blocks_at, official_pasts, with_past
+from models.scoring.robustness import score_variations
+from models.windows.data import Sitting, labelled_windows, official_windows, sittings_of
+from models.windows.unworn import EVALUATION_SEED, unworn_windows
+from models.windows.variations import VARIATIONS
 from simulator.datasets import uci_har
 from streamer.bundle import ModelBundle, Smoothing, save_bundle
 from streamer.classifier import Classifier

@@ -12,22 +12,22 @@ import pytest
 import torch
 from scipy import stats
 
-from models import held_out
 from models.bundling import add_crossvalidation
-from models.card import crossvalidated
-from models.crossvalidation import (
+from models.fitting import held_out
+from models.fitting.held_out import Plan, crossvalidate, plan, recipe_digest
+from models.fitting.training import fit
+from models.recipes import RECIPES, Recipe, Schedule
+from models.reports.card import crossvalidated
+from models.scoring.crossvalidation import (
     CrossValidation,
     crossvalidations_in,
     read_crossvalidation,
     runs_of,
     write_crossvalidation,
 )
-from models.data import LabelledWindows, Sitting, labelled_windows
-from models.evaluation import pooled, score
-from models.held_out import Plan, crossvalidate, plan, recipe_digest
-from models.recipes import RECIPES, Recipe, Schedule
-from models.spread import over_seeds, spread_over_groups
-from models.training import fit
+from models.scoring.evaluation import pooled, score
+from models.scoring.spread import over_seeds, spread_over_groups
+from models.windows.data import LabelledWindows, Sitting, labelled_windows
 from streamer.bundle import load_bundle, shipped_bundles
 from streamer.errors import ConfigError
 from tests.unit.test_models_training import TINY, person

@@ -13,16 +13,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.augment import StreamVariety, WindowVarier, WindowVariety, rotations, varied
-from models.data import (
+from models.fitting.training import training_sittings
+from models.recipes import RECIPES
+from models.windows.augment import StreamVariety, WindowVarier, WindowVariety, rotations, varied
+from models.windows.data import (
     Sitting,
     group_folds,
     labelled_windows,
     time_blocks,
     window_targets,
 )
-from models.recipes import RECIPES
-from models.training import training_sittings
 from simulator.datasets import uci_har
 from streamer.errors import ConfigError
 from streamer.imu import ImuBatch

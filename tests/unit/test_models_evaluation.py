@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, log_loss, precision_recall_fscore_support
 
-from models.data import LabelledWindows
-from models.evaluation import calibration_error, score
-from models.smoothing import Course, fit_smoothing, gain, track, worth
+from models.fitting.smoothing import Course, fit_smoothing, gain, track, worth
+from models.scoring.evaluation import calibration_error, score
+from models.windows.data import LabelledWindows
 from streamer.bundle import Smoothing
 
 LABELS = ("walking", "running", "sitting")

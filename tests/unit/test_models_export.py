@@ -7,10 +7,10 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from models.export import to_onnx
-from models.networks import CnnConfig, ConvLstmConfig, LstmConfig, Network, NetworkConfig, build
-from models.training import predict
-from models.worn import Worn
+from models.fitting.training import predict
+from models.nets.export import to_onnx
+from models.nets.networks import CnnConfig, ConvLstmConfig, LstmConfig, Network, NetworkConfig, build
+from models.nets.worn import Worn
 
 WINDOW_LEN, CHANNELS, LABELS = 32, 6, 5
 CONFIGS: dict[str, NetworkConfig] = {

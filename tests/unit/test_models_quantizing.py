@@ -8,13 +8,13 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from models.data import LabelledWindows
-from models.export import to_onnx
-from models.networks import CnnConfig, ConvLstmConfig, LstmConfig, Network, NetworkConfig, build
-from models.quantized import parameter_count
-from models.quantizing import quantize
-from models.refusal import fit_refusal
-from models.refusal_graph import with_refusal
+from models.nets.export import to_onnx
+from models.nets.networks import CnnConfig, ConvLstmConfig, LstmConfig, Network, NetworkConfig, build
+from models.nets.quantizing import quantize
+from models.nets.refusal import fit_refusal
+from models.nets.refusal_graph import with_refusal
+from models.scoring.quantized import parameter_count
+from models.windows.data import LabelledWindows
 from streamer.errors import ConfigError
 from tests.bundles import POSTURE_SPEC, mean_softmax_onnx
 from tests.unit.test_models_export import session

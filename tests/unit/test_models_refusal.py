@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from models.data import LabelledWindows, Sitting
-from models.export import to_onnx
-from models.golden import golden_vectors
-from models.networks import CnnConfig, Network, build
-from models.open_set import auroc, without_label
-from models.refusal import (
+from models.fitting.open_set import auroc, without_label
+from models.fitting.training import logits, predict, softmax
+from models.nets.export import to_onnx
+from models.nets.golden import golden_vectors
+from models.nets.networks import CnnConfig, Network, build
+from models.nets.refusal import (
     Refusal,
     Refuse,
     calibrated,
@@ -27,9 +27,9 @@ from models.refusal import (
     posture,
     served_windows,
 )
-from models.refusal_graph import with_refusal
-from models.training import logits, predict, softmax
-from models.worn import Worn
+from models.nets.refusal_graph import with_refusal
+from models.nets.worn import Worn
+from models.windows.data import LabelledWindows, Sitting
 from streamer.bundle import save_bundle
 from streamer.classifier import Classifier
 from streamer.imu import ImuBatch

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.segments import IGNORED, Comparison, LostTime, SegmentFigures, compare, edit_score, segment_figures
+from models.scoring.segments import IGNORED, Comparison, LostTime, SegmentFigures, compare, edit_score, segment_figures
 
 LABELS = "ABC"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.segments import IGNORED
-from models.streaming import (
+from models.scoring.segments import IGNORED
+from models.scoring.streaming import (
     Onset,
     answers_at,
     frames_of,

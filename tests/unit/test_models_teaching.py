@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.assessment import evaluate_bundle
-from models.data import LabelledWindows, time_blocks
-from models.export import to_onnx
-from models.importing import import_network
-from models.lesson import Lesson
-from models.own_recordings import placed, read_own
-from models.rehearsal import made_up_windows
-from models.teaching import teach
-from models.training import predict
-from models.tuning import Pupil, Teaching, deal, one_thread, probabilities
+from models.fitting.training import predict
+from models.lessons.lesson import Lesson
+from models.lessons.own_recordings import placed, read_own
+from models.lessons.rehearsal import made_up_windows
+from models.lessons.teaching import teach
+from models.lessons.tuning import Pupil, Teaching, deal, one_thread, probabilities
+from models.nets.export import to_onnx
+from models.nets.importing import import_network
+from models.scoring.assessment import evaluate_bundle
+from models.windows.data import LabelledWindows, time_blocks
 from simulator.datasets import fitbit
 from simulator.synthetic import synthetic_watches
 from streamer.bundle import ModelBundle, find_bundle, load_bundle, shipped_bundles

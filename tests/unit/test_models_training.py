@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from models.augment import WindowVariety
 from models.bundling import make_bundle
-from models.calibration import Calibration
-from models.data import LabelledWindows, Sitting, labelled_windows
-from models.evaluation import score
-from models.networks import CnnConfig
+from models.fitting.calibration import Calibration
+from models.fitting.smoothing import DEFAULT
+from models.fitting.training import fit, fit_temperature, logits, softmax, training_windows
+from models.nets.networks import CnnConfig
 from models.recipes import RECIPES, Pass, Recipe, Schedule
-from models.smoothing import DEFAULT
-from models.training import fit, fit_temperature, logits, softmax, training_windows
+from models.scoring.evaluation import score
+from models.windows.augment import WindowVariety
+from models.windows.data import LabelledWindows, Sitting, labelled_windows
 from streamer.bundle import load_bundle
 from streamer.classifier import Classifier
 from streamer.imu import ImuBatch

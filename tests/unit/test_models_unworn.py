@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.data import Sitting
-from models.false_activity import told_of
-from models.unworn import (
+from models.scoring.false_activity import told_of
+from models.windows.data import Sitting
+from models.windows.unworn import (
     EVALUATION_SEED,
     HELD_OUT_KINDS,
     TRAINING_KINDS,

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models import variations
-from models.data import Sitting, stream_slice
-from models.robustness import score_variations, varied_sittings
-from models.sensors import other_sensor
-from models.variations import VARIATIONS, Variation
+from models.scoring.robustness import score_variations, varied_sittings
+from models.windows import variations
+from models.windows.data import Sitting, stream_slice
+from models.windows.sensors import other_sensor
+from models.windows.variations import VARIATIONS, Variation
 from streamer.imu import ImuBatch
 from streamer.preprocessing.spec import Sensor
 from streamer.recording import ActivitySpan, Recording

@@ -1,0 +1,1 @@
+"""Teaching a finished model by somebody's own recordings."""

@@ -1,0 +1,1 @@
+"""Networks, and the ONNX graphs that they become: what tells activities, who wears the watch, what is refused."""

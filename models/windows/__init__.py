@@ -1,0 +1,1 @@
+"""Recordings to the windows that models learn from: read, varied, generated."""
