@@ -193,6 +193,7 @@ def _waist(*, name: str, summary: str, network: NetworkConfig, version: str = "1
         unworn_s=20.0,
         limits=(
             "A phone fixed at the waist; a watch at the wrist is another matter.",
+            "Turned by more than some 35 degrees it fails; in any orientation it is wrong three times in four.",
             "Sitting and standing differ by little more than the trunk's tilt and make up most of the errors.",
             "Who is seen to sit down is told to sit; what a stream begins with is told less well.",
             "Without the gyroscope, sitting and standing are told apart less well than with it.",

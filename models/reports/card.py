@@ -103,8 +103,11 @@ def _protocol(recipe: Recipe, crossvalidations: Sequence[CrossValidation]) -> st
     )
     if any(run.temperature is not None for one in crossvalidations for run in one.runs):
         lines.append(
-            "A cross-validated model's temperature was fitted on a fifth of its training groups, by a network that had "
-            "not seen them, as the shipped bundle's was."
+            "A cross-validated model's temperature and chain were fitted on its training groups, each as told by a "
+            "network of seed 0 that had not seen it, as the shipped bundle's were."
+            if recipe.chained
+            else "A cross-validated model's temperature was fitted on a fifth of its training groups, by a network "
+            "that had not seen them, as the shipped bundle's was."
         )
     lines.append("How each figure is defined: docs/explanation/scoring.md.")
     return "\n".join(f"* {line}" for line in lines)
