@@ -129,7 +129,8 @@ def test_probabilities_depend_neither_on_the_batch_nor_on_the_place_in_it(name: 
     for size in (2, 3, 5, 16, 17, 64, 100, MAX_BATCH - 1, MAX_BATCH, MAX_BATCH + 1, 300):
         found = [classifier.predict(windows[first : first + size]) for first in range(0, 300, size)]
         np.testing.assert_array_equal(np.concatenate(found), alone)
-    np.testing.assert_allclose(alone.sum(axis=1), 1, atol=1e-5)
+    # What a row lacks of 1 is none of these: this is nobody's motion, and some models ask for a wearer.
+    assert 0.1 < alone.sum(axis=1).max() < 1 + 1e-5
 
 
 def test_classifier_computes_what_the_model_says(tmp_path: Path) -> None:
@@ -200,14 +201,17 @@ def test_manifest_that_says_something_else_is_refused(
         (b"", "Input data was truncated"),
         (b"model: posture", "JSON is malformed"),
         (b"[1]", "Expected `object`, got `array`"),
-        (b'{"schema": 1, "name": "\xff"}', "'utf-8' codec can't decode byte 0xff"),
+        (b'{"schema": 1, "name": "\xff"}', ("'utf-8' codec can't decode byte 0xff", "Invalid UTF-8")),
     ],
 )
 def test_manifest_that_is_no_json_object_is_refused(
-    tmp_path: Path, whole: dict[str, bytes], content: bytes, expected: str
+    tmp_path: Path, whole: dict[str, bytes], content: bytes, expected: str | tuple[str, ...]
 ) -> None:
     write(tmp_path, whole | {MANIFEST: content})
-    assert refusal(tmp_path).startswith(f"-/{MANIFEST}: {expected}")
+    told = refusal(tmp_path)
+    assert told.startswith(f"-/{MANIFEST}: ")
+    # What msgspec says of it differs by its version.
+    assert told.removeprefix(f"-/{MANIFEST}: ").startswith(expected)
 
 
 @pytest.mark.parametrize(

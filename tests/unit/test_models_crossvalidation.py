@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 
 from models.bundling import add_crossvalidation
-from models.fitting import held_out
+from models.fitting import held_out, training
 from models.fitting.held_out import Plan, crossvalidate, plan, recipe_digest
 from models.fitting.training import fit
 from models.recipes import RECIPES, Recipe, Schedule
@@ -61,7 +61,9 @@ def test_nobody_is_scored_calibrated_on_and_learned_from_at_once(
         learned.append(set(train.groups.tolist()))
         return fit(recipe, train, *rest, **options)  # type: ignore[arg-type] # handed on as they are
 
+    # Calibration's fits are made there, the scored ones by what makes a bundle's network.
     monkeypatch.setattr(held_out, "fit", spied)
+    monkeypatch.setattr(training, "fit", spied)
     found = crossvalidate(BRIEF, plan(BRIEF), sittings=people)
     everybody = {sitting.group for sitting in people}
     assert sorted(name for run in found.runs for name in run.groups) == sorted(everybody)
