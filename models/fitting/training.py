@@ -133,11 +133,7 @@ def fit(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     schedule = recipe.schedule
     samples, targets = torch.from_numpy(train.samples), torch.from_numpy(train.targets)
-    network = build(
-        recipe.network,
-        channels=samples.shape[2],
-        outputs=len(recipe.labels) + len(recipe.passages),
-    )
+    network = build(recipe.network, channels=samples.shape[2], outputs=len(recipe.labels) + len(recipe.passages))
     network.scale.copy_(triple_scale(samples))
     network.to(device)
     vary = WindowVarier(recipe.variety, recipe.spec.channels, network.scale)

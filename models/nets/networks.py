@@ -217,5 +217,5 @@ def build(config: NetworkConfig, *, channels: int, outputs: int) -> Network:
 
 
 def parameter_count(network: Network) -> int:
-    """Trained numbers in a network."""
-    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    """Trained numbers in a network, those that learn no further included."""
+    return sum(parameter.numel() for parameter in network.parameters())

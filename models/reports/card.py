@@ -193,7 +193,7 @@ def crossvalidated(result: CrossValidation) -> str:
                 f"{result.leaky_random_split['macro_f1']:.4f}."
             ),
         ]
-    if len(result.by_seed) > 1 and result.with_past_over_seeds:
+    if len(result.by_seed) > 1 and result.with_past is not None:
         lines += [
             "",
             f"With their past, over {len(result.by_seed)} seeds:",
@@ -215,8 +215,8 @@ def crossvalidated(result: CrossValidation) -> str:
             "",
             f"{PAST_IN_WORDS} The chain of each run was fitted on its training groups alone.",
         ]
-    pooled = "over all held-out windows of the first seed"
-    return "\n".join([*lines, "", f"Per activity, {pooled}:", "", _per_class(result.pooled.per_class)])
+    lines += ["", "Per activity, over all held-out windows of the first seed:", "", _per_class(result.pooled.per_class)]
+    return "\n".join(lines)
 
 
 def _options(result: CrossValidation) -> str:
