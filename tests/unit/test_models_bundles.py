@@ -12,7 +12,8 @@ import pytest
 
 from models.bundling import TRIED_FILE, what_was_tried
 from models.recipes import RECIPES
-from models.reports.card import PROTOCOL_HEADING, TERMS, assessed, crossvalidated, streamed
+from models.reports.card import PROTOCOL_HEADING, TERMS
+from models.reports.sections import assessed, crossvalidated, streamed
 from models.scoring.assessment import evaluate_bundle
 from models.scoring.crossvalidation import crossvalidations_in
 from models.scoring.false_activity import evaluate_unworn

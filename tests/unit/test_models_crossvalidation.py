@@ -17,7 +17,7 @@ from models.fitting import held_out, training
 from models.fitting.held_out import Plan, crossvalidate, plan, recipe_digest
 from models.fitting.training import fit
 from models.recipes import RECIPES, Recipe, Schedule
-from models.reports.card import crossvalidated
+from models.reports.sections import crossvalidated
 from models.scoring.crossvalidation import (
     CrossValidation,
     crossvalidations_in,
