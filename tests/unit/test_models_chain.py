@@ -33,17 +33,19 @@ from models.lessons.teaching import teach
 from models.nets.importing import import_network
 from models.recipes import Pass, Recipe, Schedule
 from models.scoring.crossvalidation import CrossValidation
-from models.scoring.past import Past, blocks_at, official_pasts, with_past
+from models.scoring.past import Past, blocks_at, dense_windows, official_pasts, with_past
 from models.scoring.robustness import score_variations
 from models.windows.data import Sitting, labelled_windows, official_windows, sittings_of
 from models.windows.unworn import EVALUATION_SEED, unworn_windows
 from models.windows.variations import VARIATIONS
-from simulator.datasets import uci_har
+from simulator.datasets import hapt, uci_har
 from streamer.bundle import ModelBundle, Smoothing, save_bundle
 from streamer.classifier import Classifier
 from streamer.errors import ConfigError
 from streamer.imu import ImuBatch
 from streamer.offline import classify_file
+from streamer.preprocessing.pipeline import windows_of
+from streamer.preprocessing.spec import UCI_HAR
 from streamer.recognizer import Recognizer
 from streamer.recording import ActivitySpan, Recording
 from streamer.tracking import ActivityTracker
@@ -243,6 +245,16 @@ def test_shuffled_blocks_are_the_same_windows_in_another_order() -> None:
     assert not np.array_equal(in_order, shuffled)
     # By its end a block has told what was before it.
     np.testing.assert_allclose(in_order[12::13], shuffled[12::13], atol=0.02)
+
+
+def test_windows_cut_from_a_few_are_those_of_the_streaming_code_bit_for_bit(data_dir: Path) -> None:
+    (stream,) = hapt.read_recordings(data_dir, subjects={"1"})[0].streams
+    part = stream[:2000]
+    samples, start_ns = dense_windows([part])
+    each = windows_of([part], msgspec.structs.replace(UCI_HAR, hop_len=1))
+    assert 0 <= len(each) - len(samples) < 8
+    np.testing.assert_array_equal(samples, each.samples[: len(samples)])
+    np.testing.assert_array_equal(start_ns, each.start_ns[: len(samples)])
 
 
 @pytest.mark.parametrize("hop_len", [64, 32])
