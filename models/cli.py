@@ -170,11 +170,11 @@ def crossvalidate(
 ) -> None:
     """Score a recipe on people (or blocks of time) that each fitted model did not see, in pieces if need be."""
     _require_train_extra()
-    from models.fitting.held_out import crossvalidate as run
-    from models.fitting.held_out import plan
     from models.recipes import find_recipe
     from models.reports.progress import told
     from models.scoring.crossvalidation import runs_of, write_crossvalidation
+    from models.scoring.held_out import crossvalidate as run
+    from models.scoring.held_out import plan
 
     chosen = find_recipe(recipe)
     wanted = plan(
@@ -270,9 +270,9 @@ def leave_out(
 ) -> None:
     """Leave each activity out of training in turn: how well does `unknown` tell what was never taught?"""
     _require_train_extra()
-    from models.fitting.open_set import leave_out_activities
     from models.recipes import find_recipe
     from models.reports.progress import told
+    from models.scoring.open_set import leave_out_activities
 
     with told(_say) as (say, on_epoch):
         result = leave_out_activities(find_recipe(recipe), seeds=seeds, folds=folds, say=say, on_epoch=on_epoch)

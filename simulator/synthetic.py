@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from simulator.datasets.timeline import EPOCH_NS, NANOSECONDS
 from streamer.errors import ConfigError, nearest
-from streamer.imu import ImuBatch
+from streamer.imu import ImuBatch, joined
 from streamer.recording import ActivitySpan, Arrived, Recording
 
 #: Neighbouring activities are blended over this long.
@@ -134,7 +134,7 @@ class SyntheticWatch:
         rest: ImuBatch | None = None
         for batch, _ in self.bouts():
             if rest is not None:
-                batch = _joined(rest, batch)  # noqa: PLW2901 (the rest of one bout opens the next message)
+                batch = joined([rest, batch])  # noqa: PLW2901 (the rest of one bout opens the next message)
             whole = len(batch) // readings * readings
             for first in range(0, whole, readings):
                 yield batch[first : first + readings]
@@ -151,7 +151,7 @@ class SyntheticWatch:
             spans.append(ActivitySpan(span.activity, span.start_ns, min(span.end_ns, end_ns)))
             if span.end_ns >= end_ns:
                 break
-        whole = _joined(*pieces)
+        whole = joined(pieces)
         return Recording(self.device_id, None, (whole[: round(duration_s * self.rate_hz)],), tuple(spans), self.rate_hz)
 
     def bouts(self) -> Iterator[tuple[ImuBatch, ActivitySpan]]:
@@ -247,12 +247,3 @@ def _wander(samples: int, rate_hz: float, rng: np.random.Generator) -> NDArray[n
     """(samples,) a slow random walk around 0 of about unit variance."""
     knots = rng.standard_normal(math.ceil(samples / rate_hz / _WANDER_S) + 2)
     return np.interp(np.arange(samples) / rate_hz / _WANDER_S, np.arange(len(knots)), knots)
-
-
-def _joined(*batches: ImuBatch) -> ImuBatch:
-    """Consecutive readings of one watch as one batch."""
-    first = batches[0]
-    acc = [batch.acc for batch in batches if batch.acc is not None]
-    gyro = [batch.gyro for batch in batches if batch.gyro is not None]
-    t_ns = np.concatenate([batch.t_ns for batch in batches])
-    return ImuBatch(first.device_id, t_ns, np.concatenate(acc), np.concatenate(gyro), first.rate_hz)

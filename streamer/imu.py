@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,3 +46,21 @@ class ImuBatch:
             self.rate_hz,
             self.seq,
         )
+
+
+def joined(batches: Sequence[ImuBatch]) -> ImuBatch:
+    """Consecutive batches of one watch as one, with the first one's rate; all have the same sensors.
+
+    A single one is returned as it is; of several none's message counter holds for all.
+    """
+    if len(batches) == 1:
+        return batches[0]
+    acc = [batch.acc for batch in batches if batch.acc is not None]
+    gyro = [batch.gyro for batch in batches if batch.gyro is not None]
+    return ImuBatch(
+        batches[0].device_id,
+        np.concatenate([batch.t_ns for batch in batches]),
+        np.concatenate(acc) if acc else None,
+        np.concatenate(gyro) if gyro else None,
+        batches[0].rate_hz,
+    )

@@ -23,7 +23,7 @@ from streamer.bouts import BoutLog
 from streamer.bundle import ModelBundle
 from streamer.classifier import Classifier
 from streamer.errors import ConfigError, PayloadError, RejectReason
-from streamer.imu import ImuBatch
+from streamer.imu import ImuBatch, joined
 from streamer.preprocessing.pipeline import Preprocessor, Step, Windows, join_windows, pieces
 from streamer.preprocessing.slots import Slots, SlotState
 from streamer.preprocessing.timelines import SENSOR_SKEW_NS
@@ -433,7 +433,7 @@ class Recognizer:
         work: list[_Work] = []
         for round_ in rounds:
             slots = list(round_)
-            steps = self._preprocessor.push(slots, [_join(batches) for batches in round_.values()])
+            steps = self._preprocessor.push(slots, [joined(batches) for batches in round_.values()])
             work += [self._sort_out(step) for step in steps]
             missing = self._preprocessor.intake.missing_sensor(slots)
             if missing:
@@ -613,20 +613,6 @@ class _Rounds:
 def _alike(one: ImuBatch, other: ImuBatch) -> bool:
     """Whether two messages of a watch may be laid together: same sensors, same declared rate."""
     return (one.acc is None, one.gyro is None, one.rate_hz) == (other.acc is None, other.gyro is None, other.rate_hz)
-
-
-def _join(batches: Sequence[ImuBatch]) -> ImuBatch:
-    if len(batches) == 1:
-        return batches[0]
-    acc = [b.acc for b in batches if b.acc is not None]
-    gyro = [b.gyro for b in batches if b.gyro is not None]
-    return ImuBatch(
-        batches[0].device_id,
-        np.concatenate([b.t_ns for b in batches]),
-        np.concatenate(acc) if acc else None,
-        np.concatenate(gyro) if gyro else None,
-        batches[0].rate_hz,
-    )
 
 
 def _one_each(slots: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

@@ -1,1 +1,1 @@
-"""From windows to a network, its temperature, its chain and its thresholds, on people held out."""
+"""From windows to a network, its temperature, its chain and its thresholds."""

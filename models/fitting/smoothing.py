@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.windows.data import Sitting, restrict, states_at, window_states
 from streamer.bundle import Smoothing
-from streamer.imu import ImuBatch
+from streamer.imu import ImuBatch, joined
 from streamer.preprocessing.pipeline import windows_of
 from streamer.preprocessing.spec import PreprocessingSpec
 from streamer.recording import ActivitySpan, Recording
@@ -218,17 +218,5 @@ def _splice(recording: Recording, rng: np.random.Generator) -> Recording:
             part.append(replace(stream, t_ns=stream.t_ns + (cursor - start)))
         spans.append(ActivitySpan(activity, cursor, cursor + end - start))
         cursor += end - start
-    streams = tuple(_concatenated(part) for part in parts)
+    streams = tuple(joined(part) for part in parts)
     return replace(recording, streams=streams, spans=tuple(spans))
-
-
-def _concatenated(parts: Sequence[ImuBatch]) -> ImuBatch:
-    acc = [part.acc for part in parts if part.acc is not None]
-    gyro = [part.gyro for part in parts if part.gyro is not None]
-    return ImuBatch(
-        parts[0].device_id,
-        np.concatenate([part.t_ns for part in parts]),
-        np.concatenate(acc) if acc else None,
-        np.concatenate(gyro) if gyro else None,
-        parts[0].rate_hz,
-    )

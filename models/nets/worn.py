@@ -9,8 +9,8 @@ evenly it is spread over axes, and whether gravity is one. The answer multiplies
     windows ─ activities ──────────── softmax ─ x ─ probabilities
             ─ statistics ─ 32 ─ 1 ─ sigmoid ─┘
 
-Worn watches that it learns from are turned and read by other sensors (`variations.other_sensor`), so that it does not
-come to know the noise of the one device that a data set was recorded with.
+Of the worn watches that it learns from some are turned and some read by other sensors (`windows.sensors.other_sensor`),
+so that it does not come to know the noise of the one device that a data set was recorded with.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch.nn import functional
 SMOOTH_S: Final = 0.16
 HIDDEN: Final = 32
 #: Added to a power before its root, which would magnify how a sum of nothing was rounded; a twentieth of the power of
-#: the least noise that a sensor has, in g².
+#: the least noise that an accelerometer has, in g².
 QUIET: Final = 1e-8
 _EPOCHS: Final = 25
 _BATCH_SIZE: Final = 512

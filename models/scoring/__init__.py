@@ -1,1 +1,1 @@
-"""Figures: of windows, of streams, of varied recordings and unworn watches, over seeds and people."""
+"""Figures: of windows, of streams, of varied recordings and unworn watches; of recipes over seeds, folds and people."""

@@ -90,13 +90,14 @@ class Assessment(msgspec.Struct, frozen=True, kw_only=True):
                 f"per-group macro-F1 {own.group_macro_f1:.4f}  log-loss {own.log_loss:.4f}  ECE {own.ece:.4f}"
                 for name, own in self.with_past.named("with their past", "in another order")
             ]
-            lines += [
-                f"{name + ':':<19} windows {own.n}  accuracy {own.accuracy:.4f}  macro-F1 {own.macro_f1:.4f}"
-                for name, own in self.named_without_gyro("no gyroscope", "with their past", "in another order")
-            ]
-            lines.append("What follows is of windows alone.")
         elif self.without_past:
             lines.append(f"Not with their past: {self.without_past}")
+        lines += [
+            f"{name + ':':<19} windows {own.n}  accuracy {own.accuracy:.4f}  macro-F1 {own.macro_f1:.4f}"
+            for name, own in self.named_without_gyro("no gyroscope", "with their past", "in another order")
+        ]
+        if self.with_past is not None:
+            lines.append("What follows is of windows alone.")
         lines += [f"{name} by group: {one.text()}" for name, one in spread_over_groups(f.per_group).items()]
         if f.refused:
             lines.append(f"refused {f.refused:.4f}: rather none of these than any activity")

@@ -21,7 +21,7 @@ from scipy.signal import butter, resample_poly, sosfilt, sosfilt_zi
 
 from models.windows.data import stream_slice
 from simulator.faults import jitter
-from streamer.imu import ImuBatch
+from streamer.imu import ImuBatch, joined
 from streamer.recording import ActivitySpan, Recording
 
 Float64 = NDArray[np.float64]
@@ -78,9 +78,9 @@ def at_rate(recording: Recording, rng: np.random.Generator, *, rate_hz: float) -
     for stream in recording.streams:
         first_ns = int(stream.t_ns[0]) + round(rng.uniform(0.0, period_ns))
         parts = [_resampled(part, rate_hz, first_ns) for part in _stretches(stream)]
-        joined = _joined([part for part in parts if len(part)])
-        if joined is not None:
-            streams.append(joined)
+        told = [part for part in parts if len(part)]
+        if told:
+            streams.append(joined(told))
     return replace(recording, streams=tuple(streams), rate_hz=None, arrivals=())
 
 
@@ -274,16 +274,3 @@ def _through_sensor(t_s: Float64, values: Float64, own_hz: float, rate_hz: float
         fine = sosfilt(sos, fine, axis=0, zi=sosfilt_zi(sos)[:, :, None] * fine[0])[0]
     result: Float64 = CubicSpline(t_s[0] + np.arange(len(fine)) / (own_hz * factor), fine)(at_s)
     return result
-
-
-def _joined(parts: list[ImuBatch]) -> ImuBatch | None:
-    if not parts:
-        return None
-    acc = [part.acc for part in parts if part.acc is not None]
-    gyro = [part.gyro for part in parts if part.gyro is not None]
-    return ImuBatch(
-        parts[0].device_id,
-        np.concatenate([part.t_ns for part in parts]),
-        np.concatenate(acc) if acc else None,
-        np.concatenate(gyro) if gyro else None,
-    )

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.fitting.held_out import plan
 from models.recipes import RECIPES
 from models.reports.palette import colour_of, hues
 from models.scoring.crossvalidation import CrossValidation, Run, put_together, write_crossvalidation
 from models.scoring.evaluation import score
+from models.scoring.held_out import plan
 from models.windows.data import LabelledWindows
 from streamer.activities import ACTIVITIES, GROUPS
 from streamer.bundle import load_bundle

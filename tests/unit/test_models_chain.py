@@ -26,13 +26,13 @@ from models.fitting.chain import (
     unscripted,
     widened,
 )
-from models.fitting.held_out import crossvalidate, plan
 from models.fitting.smoothing import Course, fit_smoothing, gain
 from models.fitting.training import make_network, predict, training_windows
 from models.lessons.teaching import teach
 from models.nets.importing import import_network
 from models.recipes import Pass, Recipe, Schedule
 from models.scoring.crossvalidation import CrossValidation
+from models.scoring.held_out import crossvalidate, plan
 from models.scoring.past import Past, blocks_at, dense_windows, official_pasts, with_past
 from models.scoring.robustness import score_variations
 from models.windows.data import Sitting, labelled_windows, official_windows, sittings_of

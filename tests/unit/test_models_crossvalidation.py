@@ -13,11 +13,11 @@ import torch
 from scipy import stats
 
 from models.bundling import add_crossvalidation
-from models.fitting import held_out, training
-from models.fitting.held_out import Plan, crossvalidate, plan, recipe_digest
+from models.fitting import training
 from models.fitting.training import fit
 from models.recipes import RECIPES, Recipe, Schedule
 from models.reports.sections import crossvalidated
+from models.scoring import held_out
 from models.scoring.crossvalidation import (
     CrossValidation,
     crossvalidations_in,
@@ -26,6 +26,7 @@ from models.scoring.crossvalidation import (
     write_crossvalidation,
 )
 from models.scoring.evaluation import pooled, score
+from models.scoring.held_out import Plan, crossvalidate, plan, recipe_digest
 from models.scoring.spread import over_seeds, spread_over_groups
 from models.windows.data import LabelledWindows, Sitting, labelled_windows
 from streamer.bundle import load_bundle, shipped_bundles

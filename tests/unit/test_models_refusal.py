@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from models.fitting.open_set import auroc, without_label
 from models.fitting.training import logits, predict, softmax
 from models.nets.export import to_onnx
 from models.nets.golden import golden_vectors
@@ -29,6 +28,7 @@ from models.nets.refusal import (
 )
 from models.nets.refusal_graph import with_refusal
 from models.nets.worn import Worn
+from models.scoring.open_set import auroc, without_label
 from models.windows.data import LabelledWindows, Sitting
 from streamer.bundle import save_bundle
 from streamer.classifier import Classifier
