@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,22 @@ from streamer.bundle import Smoothing
 CALIBRATION_FOLDS: Final = 5
 #: Phases of the hop at which a chain meets each recording.
 _CHAIN_PHASES: Final = 4
+
+
+class MakeNetwork(Protocol):
+    """`models.fitting.training.make_network`, or what stands for it."""
+
+    def __call__(
+        self,
+        recipe: Recipe,
+        sittings: Sequence[Sitting],
+        train: LabelledWindows,
+        held_out: LabelledWindows | None = None,
+        *,
+        seed: int,
+        on_epoch: Callable[[Epoch], None] = ...,
+    ) -> tuple[Network, list[Epoch]]:
+        """A network and its history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +63,9 @@ def calibrate(
     sittings: Sequence[Sitting],
     *,
     seed: int,
+    folds: Sequence[frozenset[str]] = (),
     windows: LabelledWindows | None = None,
+    make: MakeNetwork = make_network,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> Calibration:
     """Fit on four fifths of the groups; temperature and smoothing on the last fifth, where the recipe wants them.
@@ -58,13 +76,15 @@ def calibrate(
         recipe: what to fit.
         sittings: recordings to learn from.
         seed: of weights, order, augmentation and of who is held out.
+        folds: the groups in parts, each of which is held out in turn; none to deal them into fifths.
         windows: training windows of the sittings; None to make them.
+        make: makes the networks.
         on_epoch: takes the epochs of each fit.
     """
     groups = [sitting.group for sitting in sittings]
-    folds = group_folds(groups, min(CALIBRATION_FOLDS, len(set(groups))), seed=seed)
+    folds = folds or group_folds(groups, min(CALIBRATION_FOLDS, len(set(groups))), seed=seed)
     fits = [
-        _held_out_fit(recipe, sittings, held, seed=seed, windows=windows, on_epoch=on_epoch)
+        _held_out_fit(recipe, sittings, held, seed=seed, windows=windows, make=make, on_epoch=on_epoch)
         for held in (folds if recipe.chained else folds[:1])
     ]
     everybody = tuple(sorted(group for one in fits for group in one.held))
@@ -113,6 +133,7 @@ def _held_out_fit(
     *,
     seed: int,
     windows: LabelledWindows | None,
+    make: MakeNetwork,
     on_epoch: Callable[[Epoch], None],
 ) -> _HeldOut:
     kept = [sitting for sitting in sittings if sitting.group not in held]
@@ -122,7 +143,7 @@ def _held_out_fit(
         train = training_windows(recipe, kept, seed=seed)
     else:
         train = windows.of_groups({sitting.group for sitting in kept})
-    network, history = make_network(recipe, kept, train, plain, seed=seed, on_epoch=on_epoch)
+    network, history = make(recipe, kept, train, plain, seed=seed, on_epoch=on_epoch)
     truth = plain
     if recipe.passages:
         truth = labelled_windows(held_out, recipe.spec, recipe.labels, passages=recipe.passages)

@@ -30,6 +30,7 @@ from models.fitting.training import (
     training_sittings,
     training_windows,
 )
+from models.nets.networks import Network
 from models.recipes import Recipe
 from models.scoring.crossvalidation import CrossValidation, Run, Settings, put_together
 from models.scoring.evaluation import score
@@ -206,15 +207,18 @@ class _Bench:
             self._scored = joined(parts)
         self._pool: tuple[int, LabelledWindows] | None = None
         self._calibrations: dict[frozenset[str], Calibration] = {}
+        self._calibrating: dict[frozenset[str], tuple[Network, list[Epoch]]] = {}
 
     def run(self, seed: int, fold: int, on_epoch: OnEpoch) -> Run:
         """One fold of one seed."""
         recipe, folds = self._recipe, self._settings.folds
         everybody = {sitting.group for sitting in self._sittings}
-        held = frozenset[str]() if folds == 0 else group_folds(self._plain.groups, folds, seed=seed)[fold]
+        dealt = group_folds(self._plain.groups, folds, seed=seed) if folds else []
+        held = dealt[fold] if folds else frozenset[str]()
         temperature, calibrated_on, chain = 1.0, frozenset[str](), None
         if self._settings.calibrated and recipe.chained:
-            calibration = self._calibration(frozenset(everybody - held), on_epoch)
+            others = [one for one in dealt if one != held]
+            calibration = self._calibration(frozenset(everybody - held), others, on_epoch)
             temperature, calibrated_on = calibration.temperature, frozenset(calibration.groups)
             chain = calibration.smoothing.chain
         elif self._settings.calibrated:
@@ -250,19 +254,44 @@ class _Bench:
             with_past=None if chain is None else self._past(predictor(network, temperature), scored, chain),
         )
 
-    def _calibration(self, groups: frozenset[str], on_epoch: OnEpoch) -> Calibration:
+    def _calibration(self, groups: frozenset[str], others: Sequence[frozenset[str]], on_epoch: OnEpoch) -> Calibration:
         """Fitted as a bundle's is: on all training groups, each by a network that sees the others only.
 
         By networks of one seed, whatever the run's: a chain and a temperature are of the recipe and its people, and
-        five fits for each of five seeds would cost hours.
+        five fits for each of five seeds would cost hours. Where groups are dealt into folds, each of the other folds is
+        held out in turn, so that a network that has seen neither of two folds calibrates for both.
         """
         if groups not in self._calibrations:
             sittings = [sitting for sitting in self._sittings if sitting.group in groups]
-            self._say("  fitting without each fifth of the training groups, for the temperature and the chain")
-            windows = self._pool_of(_CALIBRATION_SEED).of_groups(groups)
-            found = calibrate(self._recipe, sittings, seed=_CALIBRATION_SEED, windows=windows, on_epoch=on_epoch)
+            self._say("  fitting without each part of the training groups, for the temperature and the chain")
+            found = calibrate(
+                self._recipe,
+                sittings,
+                seed=_CALIBRATION_SEED,
+                folds=others if len(others) > 1 else (),
+                windows=self._pool_of(_CALIBRATION_SEED).of_groups(groups),
+                make=self._calibrating_network,
+                on_epoch=on_epoch,
+            )
             self._calibrations[groups] = found
         return self._calibrations[groups]
+
+    def _calibrating_network(
+        self,
+        recipe: Recipe,
+        sittings: Sequence[Sitting],
+        train: LabelledWindows,
+        held_out: LabelledWindows | None = None,
+        *,
+        seed: int,
+        on_epoch: OnEpoch = lambda _: None,
+    ) -> tuple[Network, list[Epoch]]:
+        """`make_network`, once for the same people."""
+        groups = frozenset(sitting.group for sitting in sittings)
+        if groups not in self._calibrating:
+            made = make_network(recipe, sittings, train, held_out, seed=seed, on_epoch=on_epoch)
+            self._calibrating[groups] = made
+        return self._calibrating[groups]
 
     def _past(self, predict: Predict, scored: LabelledWindows, chain: Chain) -> PastFigures:
         """Of what is scored; of data sets of one activity at a time, of their recordings joined in random order."""
