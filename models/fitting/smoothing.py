@@ -15,10 +15,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.windows.data import Sitting, restrict, states_at, window_states
+from models.windows.data import Sitting, restrict, states_at, window_states, windows_of_sittings
 from streamer.bundle import Smoothing
 from streamer.imu import ImuBatch, joined
-from streamer.preprocessing.pipeline import windows_of
 from streamer.preprocessing.spec import PreprocessingSpec
 from streamer.recording import ActivitySpan, Recording
 from streamer.tracking import NONE, ActivityTracker
@@ -172,9 +171,8 @@ def courses_of(
     phases = next(n for n in range(most_phases, 0, -1) if spec.hop_len % n == 0)
     dense = msgspec.structs.replace(spec, hop_len=spec.hop_len // phases)
     courses = []
-    for sitting in sittings:
+    for sitting, windows in windows_of_sittings(sittings, dense):
         recording = sitting.recording
-        windows = windows_of(recording.streams, dense)
         last_ns = windows.start_ns + (spec.window_len - 1) * spec.period_ns
         truth = states_at(last_ns, recording.spans, labels)
         states = window_states(windows.start_ns, spec, recording.spans, (*labels, *passages))

@@ -24,7 +24,7 @@ from scipy.spatial import cKDTree
 
 from models.fitting.chain import forward, on_the_feet
 from models.scoring.evaluation import Figures, pooled, score
-from models.windows.data import LabelledWindows, Sitting, labelled_windows, window_targets
+from models.windows.data import LabelledWindows, Sitting, labelled_windows, window_targets, windows_of_sittings
 from streamer.chain import Chain
 from streamer.errors import ConfigError
 from streamer.imu import ImuBatch
@@ -125,9 +125,7 @@ def own_pasts(
     sittings = list(sittings)
     pasts: list[Past] = []
     first = 0
-    for sitting in sittings:
-        streams = [stream for stream in sitting.recording.streams if spec.uses_gyro or stream.acc is not None]
-        windows = windows_of(streams, spec)
+    for sitting, windows in windows_of_sittings(sittings, spec):
         spans = sitting.recording.spans
         labelled = window_targets(windows.start_ns, spec, spans, labels) >= 0
         rows = np.where(labelled, first + np.cumsum(labelled) - 1, -1)

@@ -56,12 +56,14 @@ class WindowVariety:
         scale: standard deviation of a random gain per axis.
         noise: standard deviation of added white noise, in units of the network's scale.
         without_gyro: share of windows whose angular rates are 0, as those of a watch that has no gyroscope.
+        worn_otherwise: share of windows of a watch at the other wrist, with its crown to the other side, or both.
     """
 
     rotation_deg: float = 0.0
     scale: float = 0.0
     noise: float = 0.0
     without_gyro: float = 0.0
+    worn_otherwise: float = 0.0
 
 
 def varied(sittings: Iterable[Sitting], variety: StreamVariety, *, seed: int) -> list[Sitting]:
@@ -156,7 +158,10 @@ class WindowVarier:
     def __call__(self, windows: Tensor, generator: torch.Generator) -> Tensor:
         """Varied copies of windows (batch, window_len, channels)."""
         n, length, channels = windows.shape
-        triples = windows.view(n, length, channels // 3, 3)
+        triples = windows.reshape(n, length, channels // 3, 3)
+        if self._variety.worn_otherwise:
+            signs = other_wearing(n, self._variety.worn_otherwise, generator)[:, self._gyro[::3].long()]
+            triples = triples * signs.to(windows.device)[:, None]
         turned = triples @ rotations(n, self._variety.rotation_deg, generator).to(windows.device)[:, None]
         gain = 1.0 + self._variety.scale * torch.randn(n, 1, channels // 3, 3, generator=generator)
         result = (turned * gain.to(windows.device)).reshape(n, length, channels)
@@ -167,6 +172,19 @@ class WindowVarier:
             lacks = torch.rand(n, generator=generator) < self._variety.without_gyro
             result = result.masked_fill((lacks[:, None, None] & self._gyro).to(windows.device), 0.0)
         return result
+
+
+def other_wearing(n: int, share: float, generator: torch.Generator) -> Tensor:
+    """(n, 2, 3) signs of the axes of accelerations and of angular rates, of a watch as worn and in three other ways.
+
+    Axes are those of Android and iOS: x to the right of the face, y to its top, z out of it. The other wrist mirrors x;
+    a crown to the other side turns x and y about z. A mirror image turns the other way round, so its angular rates have
+    the signs of the determinant, too.
+    """
+    turned = torch.tensor([[1.0, 1.0, 1.0], [-1.0, 1.0, 1.0], [-1.0, -1.0, 1.0], [1.0, -1.0, 1.0]])
+    signs = torch.stack([turned, turned * turned.prod(1, keepdim=True)], 1)
+    which = torch.randint(1, 4, (n,), generator=generator)
+    return signs[torch.where(torch.rand(n, generator=generator) < share, which, 0)]
 
 
 def rotations(n: int, max_deg: float, generator: torch.Generator) -> Tensor:

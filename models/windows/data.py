@@ -1,11 +1,11 @@
-"""Data sets as labelled windows, made by the streaming code (`windows_of`) and by nothing else.
+"""Data sets as labelled windows, made by the streaming code (`windows_of_each`) and by nothing else.
 
 A *group* is what must not be on both sides of a split: a person, or a stretch of time where there is one person only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, get_args
 
@@ -17,13 +17,15 @@ from simulator.datasets import fitbit, hapt, uci_har, wisdm
 from simulator.datasets.location import data_root
 from streamer.errors import ConfigError
 from streamer.imu import ImuBatch
-from streamer.preprocessing.pipeline import windows_of
+from streamer.preprocessing.pipeline import Windows, windows_of_each
 from streamer.preprocessing.spec import PreprocessingSpec
 from streamer.recording import ActivitySpan, Recording
 
 DatasetName = Literal["hapt", "fitbit", "wisdm-watch"]
 DATASETS: Final[tuple[DatasetName, ...]] = get_args(DatasetName)
 
+#: Recordings whose windows are cut at once; more would only hold more memory.
+_TOGETHER: Final = 64
 #: Contiguous blocks that each activity of the one-person Fitbit data is cut into.
 FITBIT_BLOCKS: Final = 5
 #: Left out between neighbouring blocks: one second, half of it on each side.
@@ -131,10 +133,7 @@ def labelled_windows(
     if hop_len is not None:
         spec = msgspec.structs.replace(spec, hop_len=hop_len)
     samples, targets, groups, starts = [], [], [], []
-    for sitting in sittings:
-        # A separate gyroscope stream that no channel needs would only cost time.
-        streams = [stream for stream in sitting.recording.streams if spec.uses_gyro or stream.acc is not None]
-        windows = windows_of(streams, spec)
+    for sitting, windows in windows_of_sittings(sittings, spec):
         spans = sitting.recording.spans
         if passages:
             found = window_states(windows.start_ns, spec, spans, (*labels, *passages))
@@ -151,6 +150,19 @@ def labelled_windows(
     return LabelledWindows(
         np.concatenate(samples), np.concatenate(targets), np.concatenate(groups), np.concatenate(starts)
     )
+
+
+def windows_of_sittings(sittings: Iterable[Sitting], spec: PreprocessingSpec) -> Iterator[tuple[Sitting, Windows]]:
+    """Each sitting and all its windows, by `windows_of_each`."""
+    sittings = list(sittings)
+    for first in range(0, len(sittings), _TOGETHER):
+        together = sittings[first : first + _TOGETHER]
+        # A separate gyroscope stream that no channel needs would only cost time.
+        streams = [
+            [stream for stream in sitting.recording.streams if spec.uses_gyro or stream.acc is not None]
+            for sitting in together
+        ]
+        yield from zip(together, windows_of_each(streams, spec), strict=True)
 
 
 def window_targets(

@@ -32,7 +32,7 @@ from models.windows.data import Sitting
 from models.windows.sensors import log_uniform, sensed, slow_noise
 from simulator.datasets.timeline import EPOCH_NS, NANOSECONDS
 from streamer.imu import STANDARD_GRAVITY, ImuBatch
-from streamer.preprocessing.pipeline import windows_of
+from streamer.preprocessing.pipeline import windows_of_each
 from streamer.preprocessing.spec import PreprocessingSpec
 from streamer.recording import Recording
 
@@ -145,9 +145,9 @@ def unworn_windows(
     rates_hz = [rate for rate in _RATES_HZ if rate >= min_rate_hz]
     parts = [np.empty((0, spec.window_len, len(spec.channels)), np.float32)]
     for kind in kinds:
-        for recording in streams_of(kind, sittings, seed=seed, count=count, seconds=seconds, rates_hz=rates_hz):
-            streams = [s for s in recording.streams if spec.uses_gyro or s.acc is not None]
-            parts.append(windows_of(streams, spec).samples)
+        told = streams_of(kind, sittings, seed=seed, count=count, seconds=seconds, rates_hz=rates_hz)
+        streams = [[s for s in recording.streams if spec.uses_gyro or s.acc is not None] for recording in told]
+        parts += [windows.samples for windows in windows_of_each(streams, spec)]
     return np.concatenate(parts)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
@@ -206,12 +206,31 @@ def windows_of(streams: Sequence[ImuBatch], spec: PreprocessingSpec) -> Windows:
     Returns:
         Windows in time order; slots are all 0.
     """
-    preprocessor = Preprocessor(spec)
+    return windows_of_each([streams], spec)[0]
+
+
+def windows_of_each(recordings: Sequence[Sequence[ImuBatch]], spec: PreprocessingSpec) -> list[Windows]:
+    """`windows_of` each recording, bit for bit, as of so many watches at once: sooner than one after the other.
+
+    Args:
+        recordings: streams of each.
+        spec: what a window is.
+
+    Returns:
+        For each recording its windows in time order; slots are all 0.
+    """
+    if not recordings:
+        return []
+    preprocessor = Preprocessor(spec, capacity=len(recordings))
+    cut = [list(pieces(streams)) for streams in recordings]
     parts: list[Windows] = []
-    for piece in pieces(streams):
-        parts += [step.windows for step in preprocessor.push([0], [piece])]
-    parts += [step.windows for step in preprocessor.flush([0])]
-    return join_windows([part for part in parts if len(part)], spec)
+    for turn in range(max(map(len, cut), default=0)):
+        slots = [slot for slot, own in enumerate(cut) if turn < len(own)]
+        parts += [step.windows for step in preprocessor.push(slots, [cut[slot][turn] for slot in slots])]
+    parts += [step.windows for step in preprocessor.flush(range(len(recordings)))]
+    windows = join_windows([part for part in parts if len(part)], spec)
+    owned = [windows[windows.slots == slot] for slot in range(len(recordings))]
+    return [replace(own, slots=np.zeros(len(own), np.int64)) for own in owned]
 
 
 def denser(spec: PreprocessingSpec, hop_len: int) -> PreprocessingSpec:

@@ -18,7 +18,15 @@ from streamer.errors import ConfigError
 from streamer.imu import STANDARD_GRAVITY, ImuBatch
 from streamer.preprocessing import filters
 from streamer.preprocessing.align import MAX_FINE_HZ
-from streamer.preprocessing.pipeline import Preprocessor, Step, Windows, denser, join_windows, windows_of
+from streamer.preprocessing.pipeline import (
+    Preprocessor,
+    Step,
+    Windows,
+    denser,
+    join_windows,
+    windows_of,
+    windows_of_each,
+)
 from streamer.preprocessing.spec import UCI_HAR, Channel, LowPass, PreprocessingSpec
 from streamer.preprocessing.timelines import SENSOR_SKEW_NS
 from tests.bundles import POSTURE_SPEC, START_NS
@@ -125,6 +133,17 @@ def test_a_recording_and_a_live_stream_give_the_same_windows(
     step = Step(recorded, np.empty(0, np.int64), np.empty(0, np.int64))
     found = outcomes(live(spec, messages(streams, cuts)))[0]
     assert [outcome for outcome in found if outcome[0] == "window"] == outcomes([step])[0]
+
+
+@settings(max_examples=30)
+@given(spec=SPECS, watches=st.lists(feeds(disorder_ns=0), max_size=4))
+def test_recordings_run_together_give_the_windows_of_each(spec: PreprocessingSpec, watches: list[Feed]) -> None:
+    streams = [feed.streams("wrist") for feed in watches]
+    for found, own in zip(windows_of_each(streams, spec), streams, strict=True):
+        alone = windows_of(own, spec)
+        for name in Windows.__dataclass_fields__:
+            one, other = getattr(found, name), getattr(alone, name)
+            assert (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes()), name
 
 
 @settings(max_examples=20)
