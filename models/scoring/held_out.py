@@ -213,7 +213,7 @@ class _Bench:
         """One fold of one seed."""
         recipe, folds = self._recipe, self._settings.folds
         everybody = {sitting.group for sitting in self._sittings}
-        dealt = group_folds(self._plain.groups, folds, seed=seed) if folds else []
+        dealt = group_folds(self._plain.groups.tolist(), folds, seed=seed) if folds else []
         held = dealt[fold] if folds else frozenset[str]()
         temperature, calibrated_on, chain = 1.0, frozenset[str](), None
         if self._settings.calibrated and recipe.chained:
