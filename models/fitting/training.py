@@ -107,6 +107,7 @@ def _taught_worn(recipe: Recipe, sittings: Iterable[Sitting], train: LabelledWin
         worn,
         torch.cat([wearers, turned(wearers, generator)]),
         torch.cat([nobody, lacking(nobody, generator)]),
+        cost_of_doubt=recipe.cost_of_doubt,
         generator=generator,
     )
 

@@ -33,7 +33,7 @@ _BATCH_SIZE: Final = 512
 _LEARNING_RATE: Final = 1e-2
 _WEIGHT_DECAY: Final = 1e-2
 #: What it costs to take a wearer away, where to believe in one costs 1.
-_COST_OF_DOUBT: Final = 3.0
+COST_OF_DOUBT: Final = 3.0
 #: Statistics of each sensor, and of gravity.
 _OF_SENSOR, _OF_GRAVITY = 10, 3
 
@@ -98,19 +98,27 @@ class Worn(nn.Module):
         return cast("Tensor", super().__call__(windows))
 
 
-def fit_worn(worn: Worn, wearers: Tensor, nobody: Tensor, *, generator: torch.Generator) -> Worn:
+def fit_worn(
+    worn: Worn,
+    wearers: Tensor,
+    nobody: Tensor,
+    *,
+    cost_of_doubt: float = COST_OF_DOUBT,
+    generator: torch.Generator,
+) -> Worn:
     """The same, taught; the two kinds count alike, however many there are of each.
 
     Args:
         worn: as `Worn.of` makes it.
         wearers: (n, window_len, channels) windows of worn watches, varied.
         nobody: (m, window_len, channels) windows of watches that nobody wears.
+        cost_of_doubt: of taking a wearer away, where to believe in one costs 1.
         generator: of the order.
     """
     with torch.no_grad():
         x = torch.cat([torch.cat([worn.statistics(part) for part in torch.split(w, 1024)]) for w in (wearers, nobody)])
     is_worn = torch.cat([torch.ones(len(wearers)), torch.zeros(len(nobody))])
-    weights = torch.where(is_worn > 0, _COST_OF_DOUBT, len(wearers) / len(nobody))
+    weights = torch.where(is_worn > 0, cost_of_doubt, len(wearers) / len(nobody))
     mean, scale = x.mean(0), x.std(0) + 1e-6
     x = (x - mean) / scale
     steps = _EPOCHS * -(-len(x) // _BATCH_SIZE)

@@ -22,6 +22,13 @@ PAST_IN_WORDS: Final = (
     "In random order the same windows have their recording's blocks of activity shuffled before, so that nothing is "
     "owed to the order in which everybody was told to do them."
 )
+_HEADS: Final = "windows | accuracy | macro-F1 | per-group macro-F1 | log-loss | ECE"
+#: What figures of ten seconds are, and those with the past beside them.
+TEN_SECONDS_IN_WORDS: Final = (
+    "Of ten seconds alone: windows that end ten seconds of one activity, by the windows of these ten seconds and "
+    "nothing before them, as others score windows of ten seconds. With their past: of the same people's recordings, "
+    "whose activities were recorded one by one, cut into pieces of 20 to 90 s and put together in random order."
+)
 
 
 def crossvalidated(result: CrossValidation) -> str:
@@ -50,7 +57,9 @@ def crossvalidated(result: CrossValidation) -> str:
         )
     if len({run.fold for run in result.runs}) > 1:
         worst = result.worst_run
-        lines += ["", f"Worst fold: {worst.accuracy:.4f} accuracy (seed {worst.seed}, fold {worst.fold})."]
+        past = [run.past_accuracy for run in result.without_details().runs if run.past_accuracy is not None]
+        of_past = f", and {min(past):.4f} with their past" if past else ""
+        lines += ["", f"Worst fold: {worst.accuracy:.4f} accuracy (seed {worst.seed}, fold {worst.fold}){of_past}."]
     if result.spread:
         lines += ["", "Over groups, each in the mean over seeds:", "", _spread(result.spread)]
     if result.leaky_random_split is not None:
@@ -76,15 +85,19 @@ def crossvalidated(result: CrossValidation) -> str:
                 for which in ("mean", "std", "worst")
             ),
         ]
+    ways = result.ways(
+        "windows alone",
+        "with their past",
+        "with their past, blocks in random order",
+        "of ten seconds alone",
+        "no gyroscope, ",
+    )
+    if ways:
+        lines += ["", "All held-out windows of the first seed:", "", *_ways_table(ways)]
     if result.with_past is not None:
-        lines += [
-            "",
-            "All held-out windows of the first seed:",
-            "",
-            *_figures_table(result.pooled, result.with_past),
-            "",
-            f"{PAST_IN_WORDS} The chain of each run was fitted on its training groups alone.",
-        ]
+        lines += ["", f"{PAST_IN_WORDS} The chain of each run was fitted on its training groups alone."]
+        if result.with_past.ten_seconds is not None:
+            lines += ["", TEN_SECONDS_IN_WORDS]
     lines += ["", "Per activity, over all held-out windows of the first seed:", "", _per_class(result.pooled.per_class)]
     return "\n".join(lines)
 
@@ -151,18 +164,23 @@ def assessed(result: Assessment) -> str:
 
 
 def _figures_table(alone: Figures, past: PastFigures | None, others: Sequence[tuple[str, Figures]] = ()) -> list[str]:
-    heads = "| windows | accuracy | macro-F1 | per-group macro-F1 | log-loss | ECE |"
     if past is None and not others:
-        return [heads, "|---" * 6 + "|", _cells(alone)]
+        return [f"| {_HEADS} |", "|---" * 6 + "|", f"| {_cells(alone)} |"]
     named = [] if past is None else past.named("with their past", "with their past, blocks in random order")
-    rows = [f"| {name} {_cells(own)}" for name, own in [("windows alone", alone), *named, *others]]
-    return [f"| {heads}", "|---" * 7 + "|", *rows]
+    return _ways_table([("windows alone", alone), *named, *others])
+
+
+def _ways_table(ways: Sequence[tuple[str, Figures]]) -> list[str]:
+    """One row for each way of answering, the tenth of groups that it fails most included."""
+    tenth = [spread_over_groups(own.per_group)["macro_f1"].p10 for _, own in ways]
+    rows = [f"| {name} | {_cells(own)} | {p10:.4f} |" for (name, own), p10 in zip(ways, tenth, strict=True)]
+    return [f"| | {_HEADS} | 10th percentile of groups' macro-F1 |", "|---" * 8 + "|", *rows]
 
 
 def _cells(own: Figures) -> str:
     return (
-        f"| {own.n} | {own.accuracy:.4f} | {own.macro_f1:.4f} | {own.group_macro_f1:.4f} | "
-        f"{own.log_loss:.4f} | {own.ece:.4f} |"
+        f"{own.n} | {own.accuracy:.4f} | {own.macro_f1:.4f} | {own.group_macro_f1:.4f} | {own.log_loss:.4f} | "
+        f"{own.ece:.4f}"
     )
 
 

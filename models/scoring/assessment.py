@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from models.scoring.evaluation import Figures, score
-from models.scoring.past import PastFigures, Predict, official_pasts, own_pasts, past_figures
+from models.scoring.past import PastFigures, Predict, lacking_gyro, official_pasts, own_pasts, past_figures
 from models.scoring.spread import spread_over_groups
 from models.windows.data import (
     DATASETS,
@@ -128,15 +126,11 @@ def evaluate_bundle(bundle: ModelBundle, dataset: str) -> Assessment:
         protocol = "official test windows"
         if chain is not None:
             past, without_past = _official_past(truth, classifier.predict, bundle, chain)
-        if "gyro" in bundle.spec.optional_sensors:
-            gyro = [channel.startswith("gyro") for channel in bundle.spec.channels]
-
-            def predict_without(windows: NDArray[np.float32]) -> NDArray[np.float32]:
-                return classifier.predict(np.where(gyro, np.float32(0), windows))
-
-            without_gyro = score(predict_without(truth.samples), truth, bundle.labels)
+        lacking = lacking_gyro(classifier.predict, bundle.spec)
+        if lacking is not None:
+            without_gyro = score(lacking(truth.samples), truth, bundle.labels)
             if past is not None and chain is not None:
-                without_gyro_past, _ = _official_past(truth, predict_without, bundle, chain)
+                without_gyro_past, _ = _official_past(truth, lacking, bundle, chain)
     else:
         name = data_set(dataset)
         sittings = [s for s in sittings_of(name) if may_be_met(bundle, name, s.group)]

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from models.scoring.evaluation import Figures, GroupFigures, pooled
-from models.scoring.past import PastFigures
+from models.scoring.past import PastFigures, WithoutGyro
 from models.scoring.spread import OverSeeds, Spread, over_seeds, spread_over_groups
 from streamer.bundle import ModelBundle
 from streamer.errors import ConfigError
@@ -46,6 +46,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         figures: all of them; None in documents of earlier versions and in bundles.
         with_past: of the same windows with those before them, by a chain fitted on training groups alone; None where
             the recipe has none, and in bundles.
+        without_gyro: of the same windows without their gyroscope; None where a feed cannot lack it, and in bundles.
+        past_accuracy: that of `with_past` in order, which bundles keep.
     """
 
     seed: int
@@ -63,6 +65,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     uncalibrated_ece: float | None = None
     figures: Figures | None = None
     with_past: PastFigures | None = None
+    without_gyro: WithoutGyro | None = None
+    past_accuracy: float | None = None
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,7 +123,9 @@ class CrossValidation(msgspec.Struct, frozen=True, kw_only=True):
         per_group: each group's windows, and its figures in the mean over seeds.
         spread: of those over groups.
         with_past: all held-out windows of the first seed with those before them; None where the recipe has no chain.
-        with_past_over_seeds: as `over_seeds`, of windows with those before them, in order and shuffled.
+        with_past_over_seeds: as `over_seeds`, of windows with those before them, in order and shuffled, and with those
+            of ten seconds alone.
+        without_gyro: all held-out windows of the first seed without their gyroscope; None where none may lack it.
     """
 
     recipe: str
@@ -140,6 +146,7 @@ class CrossValidation(msgspec.Struct, frozen=True, kw_only=True):
     spread: dict[str, Spread] = {}
     with_past: PastFigures | None = None
     with_past_over_seeds: dict[str, dict[str, OverSeeds]] = {}
+    without_gyro: WithoutGyro | None = None
 
     def json(self) -> bytes:
         """One JSON document."""
@@ -163,9 +170,31 @@ class CrossValidation(msgspec.Struct, frozen=True, kw_only=True):
             return _KEYS[0]
         return _KEYS[2] if self.settings.all_subjects else _KEYS[1] if self.settings.official_split else _KEYS[0]
 
+    def ways(self, *names: str) -> list[tuple[str, Figures]]:
+        """All held-out windows of the first seed in each way they were answered; none where it is windows alone.
+
+        Args:
+            names: of windows alone, with their past, with it shuffled and of ten seconds; and what to put before these
+                where there is no gyroscope.
+        """
+        *named, lacking = names
+        pasts = [] if self.with_past is None else self.with_past.named(*named[1:])
+        without = [lacking + name for name in named]
+        others = [] if self.without_gyro is None else self.without_gyro.named(*without)
+        return [(named[0], self.pooled), *pasts, *others] if pasts or others else []
+
     def without_details(self) -> CrossValidation:
         """The document as bundles hold it: runs without their confusions and bins."""
-        runs = tuple(msgspec.structs.replace(run, figures=None, with_past=None) for run in self.runs)
+        runs = tuple(
+            msgspec.structs.replace(
+                run,
+                figures=None,
+                with_past=None,
+                without_gyro=None,
+                past_accuracy=run.past_accuracy if run.with_past is None else run.with_past.in_order.accuracy,
+            )
+            for run in self.runs
+        )
         return msgspec.structs.replace(self, runs=runs)
 
     def text(self) -> str:
@@ -194,14 +223,22 @@ class CrossValidation(msgspec.Struct, frozen=True, kw_only=True):
                 values = [f"{getattr(one, which):.4f}" for one in over.values()]
                 cells = (f"{value:>{width}}" for value, width in zip(values, (8, 8, 9, 8, 6), strict=True))
                 lines.append(f"  {f'past {name}, {which}':20}  " + "  ".join(cells))
-        if self.with_past is not None:
-            lines += [
-                f"  {name}, first seed: accuracy {own.accuracy:.4f}  macro-F1 {own.macro_f1:.4f}; windows alone "
-                f"{self.pooled.accuracy:.4f}  {self.pooled.macro_f1:.4f}"
-                for name, own in self.with_past.named("windows with their past", "with it in another order")
-            ]
+        lines += [
+            f"  {name}, first seed: accuracy {own.accuracy:.4f}  macro-F1 {own.macro_f1:.4f}  per-group "
+            f"{own.group_macro_f1:.4f}"
+            for name, own in self.ways(
+                "windows alone",
+                "windows with their past",
+                "with it in another order",
+                "of ten seconds alone",
+                "no gyroscope, ",
+            )
+        ]
         worst = self.worst_run
         lines.append(f"  worst run: seed {worst.seed} fold {worst.fold}, accuracy {worst.accuracy:.4f}")
+        past = [run.with_past.in_order.accuracy for run in self.runs if run.with_past is not None]
+        if past:
+            lines.append(f"  worst run with their past: accuracy {min(past):.4f}")
         lines += [f"  {name} by group, mean over seeds: {one.text()}" for name, one in self.spread.items()]
         if self.leaky_random_split is not None:
             leaky = ", ".join(f"{name} {value:.4f}" for name, value in self.leaky_random_split.items())
@@ -260,6 +297,7 @@ def put_together(
         per_group=per_group,
         spread=spread_over_groups(per_group),
         with_past=pasts[0],
+        without_gyro=_without_gyro([run for run in runs if run.seed == seeds[0]]),
         with_past_over_seeds=_past_over_seeds([past for past in pasts if past is not None]),
     )
 
@@ -273,13 +311,19 @@ def _over_seeds(by_seed: Sequence[Figures]) -> dict[str, OverSeeds]:
 
 def _past_over_seeds(by_seed: Sequence[PastFigures]) -> dict[str, dict[str, OverSeeds]]:
     shuffled = [past.shuffled for past in by_seed if past.shuffled is not None]
-    found = {"in order": [past.in_order for past in by_seed], "shuffled": shuffled}
+    ten_seconds = [past.ten_seconds for past in by_seed if past.ten_seconds is not None]
+    found = {"in order": [past.in_order for past in by_seed], "shuffled": shuffled, "of ten seconds": ten_seconds}
     return {name: _over_seeds(figures) for name, figures in found.items() if figures}
 
 
 def _past(runs: Sequence[Run]) -> PastFigures | None:
     parts = [run.with_past for run in runs if run.with_past is not None]
     return PastFigures.pooled(parts) if parts and len(parts) == len(runs) else None
+
+
+def _without_gyro(runs: Sequence[Run]) -> WithoutGyro | None:
+    parts = [run.without_gyro for run in runs if run.without_gyro is not None]
+    return WithoutGyro.pooled(parts) if parts and len(parts) == len(runs) else None
 
 
 def read_crossvalidation(path: Path) -> CrossValidation:

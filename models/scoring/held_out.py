@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from models.fitting.calibration import CALIBRATION_FOLDS, Calibration, calibrate, predictor
@@ -31,10 +32,21 @@ from models.fitting.training import (
     training_windows,
 )
 from models.nets.networks import Network
+from models.nets.worn import COST_OF_DOUBT
 from models.recipes import Recipe
 from models.scoring.crossvalidation import CrossValidation, Run, Settings, put_together
 from models.scoring.evaluation import score
-from models.scoring.past import PastFigures, Predict, official_pasts, own_pasts, past_figures
+from models.scoring.past import (
+    PastFigures,
+    Predict,
+    WithoutGyro,
+    lacking_gyro,
+    official_pasts,
+    own_pasts,
+    past_figures,
+    ten_second_pasts,
+    with_past,
+)
 from models.windows.data import (
     LabelledWindows,
     Sitting,
@@ -132,6 +144,8 @@ def recipe_digest(recipe: Recipe) -> str:
     text = repr(decides)
     if recipe.passages or recipe.chained or recipe.unworn_s:
         text += repr((recipe.passages, recipe.chained, recipe.kin, recipe.unworn_s))
+    if recipe.cost_of_doubt != COST_OF_DOUBT:
+        text += repr(recipe.cost_of_doubt)
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
@@ -236,6 +250,8 @@ class _Bench:
         figures = score(predict(network, scored.samples, temperature), scored, recipe.labels)
         plain = score(predict(network, scored.samples), scored, recipe.labels)
         calibrated = self._settings.calibrated
+        told = predictor(network, temperature)
+        lacking = lacking_gyro(told, recipe.spec)
         return Run(
             seed=seed,
             fold=fold,
@@ -251,7 +267,13 @@ class _Bench:
             uncalibrated_log_loss=plain.log_loss if calibrated else None,
             uncalibrated_ece=plain.ece if calibrated else None,
             figures=figures,
-            with_past=None if chain is None else self._past(predictor(network, temperature), scored, chain),
+            with_past=None if chain is None else self._past(told, scored, chain),
+            without_gyro=None
+            if lacking is None
+            else WithoutGyro(
+                alone=score(lacking(scored.samples), scored, recipe.labels),
+                with_past=None if chain is None else self._past(lacking, scored, chain),
+            ),
         )
 
     def _calibration(self, groups: frozenset[str], others: Sequence[frozenset[str]], on_epoch: OnEpoch) -> Calibration:
@@ -301,9 +323,14 @@ class _Bench:
             pasts = official_pasts(met, scored, predict, hop_len=recipe.spec.hop_len)
             return past_figures(pasts, scored, recipe.labels, chain)
         met = [sitting for sitting in self._sittings if sitting.group in people]
-        natural = recipe.dataset == "hapt"
-        pasts, truth = own_pasts(met if natural else spliced(met, seed=0), recipe.spec, recipe.labels, predict)
-        return past_figures(pasts, truth, recipe.labels, chain, shuffled=natural)
+        of = (recipe.spec, recipe.labels, predict)
+        if recipe.dataset == "hapt":
+            return past_figures(*own_pasts(met, *of), recipe.labels, chain)
+        # Of one activity at a time: put in random order as if somebody had gone from one to the next.
+        found = past_figures(*own_pasts(spliced(met, seed=0), *of), recipe.labels, chain, shuffled=False)
+        pasts, truth = ten_second_pasts(met, *of)
+        of_ten = score(with_past(pasts, chain, len(truth)), truth, recipe.labels)
+        return msgspec.structs.replace(found, ten_seconds=of_ten)
 
     def _pool_of(self, seed: int) -> LabelledWindows:
         if self._pool is None or self._pool[0] != seed:

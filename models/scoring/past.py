@@ -24,7 +24,7 @@ from scipy.spatial import cKDTree
 
 from models.fitting.chain import forward, on_the_feet
 from models.scoring.evaluation import Figures, pooled, score
-from models.windows.data import LabelledWindows, Sitting, labelled_windows, window_targets, windows_of_sittings
+from models.windows.data import LabelledWindows, Sitting, joined, labelled_windows, window_targets, windows_of_sittings
 from streamer.chain import Chain
 from streamer.errors import ConfigError
 from streamer.imu import ImuBatch
@@ -42,6 +42,8 @@ _RATES: Final = slice(3, 6)
 _TOLERANCE: Final = 1e-4
 #: Samples from one window to the next where all are cut from what a few hold.
 _STEP: Final = 8
+#: Data that others decide by on the wrist, ns.
+_BRIEF_NS: Final = 10_000_000_000
 #: Of the random order.
 _SEED: Final = 0
 
@@ -68,23 +70,57 @@ class PastFigures(msgspec.Struct, frozen=True, kw_only=True):
         in_order: as recorded.
         shuffled: with the blocks of each recording in random order; None where they were recorded one activity at a
             time, and have been put in random order as it is.
+        ten_seconds: of the windows that end ten seconds of one activity at least, each by the windows of these ten
+            seconds alone; None where recordings go from one activity to the next.
     """
 
     in_order: Figures
     shuffled: Figures | None = None
+    ten_seconds: Figures | None = None
 
-    def named(self, in_order: str, shuffled: str) -> list[tuple[str, Figures]]:
-        """Both under the names given."""
-        return [(in_order, self.in_order), *([] if self.shuffled is None else [(shuffled, self.shuffled)])]
+    def named(self, in_order: str, shuffled: str, ten_seconds: str = "") -> list[tuple[str, Figures]]:
+        """Those that there are, under the names given."""
+        found = ((in_order, self.in_order), (shuffled, self.shuffled), (ten_seconds, self.ten_seconds))
+        return [(name, figures) for name, figures in found if figures is not None]
 
     @staticmethod
     def pooled(parts: Sequence[PastFigures]) -> PastFigures:
         """Of several sets of windows together, as `evaluation.pooled`."""
         shuffled = [part.shuffled for part in parts if part.shuffled is not None]
+        ten_seconds = [part.ten_seconds for part in parts if part.ten_seconds is not None]
         return PastFigures(
             in_order=pooled([part.in_order for part in parts]),
             shuffled=pooled(shuffled) if len(shuffled) == len(parts) else None,
+            ten_seconds=pooled(ten_seconds) if len(ten_seconds) == len(parts) else None,
         )
+
+
+class WithoutGyro(msgspec.Struct, frozen=True, kw_only=True):
+    """The same windows as a watch without a gyroscope has them, alone and with their past."""
+
+    alone: Figures
+    with_past: PastFigures | None = None
+
+    def named(self, alone: str, *past: str) -> list[tuple[str, Figures]]:
+        """Those that there are, under the names given."""
+        return [(alone, self.alone), *([] if self.with_past is None else self.with_past.named(*past))]
+
+    @staticmethod
+    def pooled(parts: Sequence[WithoutGyro]) -> WithoutGyro:
+        """Of several sets of windows together, as `evaluation.pooled`."""
+        pasts = [part.with_past for part in parts if part.with_past is not None]
+        return WithoutGyro(
+            alone=pooled([part.alone for part in parts]),
+            with_past=PastFigures.pooled(pasts) if len(pasts) == len(parts) else None,
+        )
+
+
+def lacking_gyro(predict: Predict, spec: PreprocessingSpec) -> Predict | None:
+    """What is said of windows without their angular rates; None where a feed cannot lack them."""
+    if "gyro" not in spec.optional_sensors:
+        return None
+    gyro = [channel.startswith("gyro") for channel in spec.channels]
+    return lambda windows: predict(np.where(gyro, np.float32(0), windows))
 
 
 def past_figures(
@@ -133,6 +169,37 @@ def own_pasts(
         if len(windows):
             pasts += _whole(windows, predict(windows.samples), rows, spec, spans)
     return pasts, labelled_windows(sittings, spec, labels)
+
+
+def ten_second_pasts(
+    sittings: Iterable[Sitting], spec: PreprocessingSpec, labels: Sequence[str], predict: Predict
+) -> tuple[list[Past], LabelledWindows]:
+    """Windows that end ten seconds of one activity at least, to be scored, each with those of these ten seconds alone.
+
+    Others score windows of ten seconds; these see as much and no more.
+    """
+    count = 1 + int(_BRIEF_NS - spec.window_ns) // (spec.hop_len * spec.period_ns)
+    pasts: list[Past] = []
+    parts: list[LabelledWindows] = []
+    scored = 0
+    for sitting, windows in windows_of_sittings(sittings, spec):
+        if len(windows) < count:
+            continue
+        targets = window_targets(windows.start_ns, spec, sitting.recording.spans, labels)
+        same = sliding_window_view(targets, count)
+        spent_ns = windows.start_ns[count - 1 :] - windows.start_ns[: len(windows) - count + 1]
+        is_one = (same == same[:, :1]).all(axis=1) & (spent_ns == (count - 1) * spec.hop_len * spec.period_ns)
+        last = np.flatnonzero(is_one & (same[:, 0] >= 0)) + count - 1
+        probabilities = predict(windows.samples)
+        numbers, blocks = np.full(count, -1), np.zeros(count, np.int64)
+        for row in last.tolist():
+            numbers = numbers.copy()
+            numbers[-1] = scored
+            pasts.append(Past(probabilities[row - count + 1 : row + 1], numbers, blocks))
+            scored += 1
+        groups = np.full(len(last), sitting.group)
+        parts.append(LabelledWindows(windows.samples[last], targets[last], groups, windows.start_ns[last]))
+    return pasts, joined(parts)
 
 
 def official_pasts(

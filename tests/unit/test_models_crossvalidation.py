@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 
 import msgspec
@@ -73,6 +74,32 @@ def test_nobody_is_scored_calibrated_on_and_learned_from_at_once(
         assert first == second - set(run.calibrated_on)
         assert set(run.calibrated_on) < second
         assert run.temperature is not None
+
+
+def test_a_network_that_saw_neither_of_two_folds_calibrates_a_chain_for_both(
+    people: list[Sitting], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: list[frozenset[str]] = []
+
+    def spied(recipe: Recipe, train: LabelledWindows, *rest: object, **options: object) -> object:
+        learned.append(frozenset(train.groups.tolist()))
+        return fit(recipe, train, *rest, **options)  # type: ignore[arg-type] # handed on as they are
+
+    monkeypatch.setattr(training, "fit", spied)
+    recipe = dataclasses.replace(BRIEF, folds=4, chained=True)
+    found = crossvalidate(recipe, plan(recipe), sittings=people)
+    everybody = frozenset(sitting.group for sitting in people)
+    without_two = {everybody - {one, other} for one, other in combinations(sorted(everybody), 2)}
+    assert sorted(map(sorted, learned)) == sorted(
+        [*map(sorted, without_two), *(sorted(everybody - {one}) for one in everybody)]
+    )
+    for run in found.runs:
+        assert set(run.calibrated_on) == everybody - set(run.groups)
+    # Ten seconds are three windows: nothing less is scored, and other people's figures are pooled.
+    assert found.with_past is not None
+    assert found.with_past.ten_seconds is not None
+    assert found.with_past.ten_seconds.n == found.pooled.n - 2 * 3 * len(people)
+    assert found.with_past.ten_seconds.per_group.keys() == everybody
 
 
 def test_figures_over_seeds_folds_and_people_are_those_of_the_runs(whole: CrossValidation) -> None:

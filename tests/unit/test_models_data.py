@@ -26,7 +26,7 @@ from models.windows.data import (
 from simulator.datasets import uci_har
 from streamer.errors import ConfigError
 from streamer.imu import ImuBatch
-from streamer.preprocessing.spec import LowPass, PreprocessingSpec
+from streamer.preprocessing.spec import Channel, LowPass, PreprocessingSpec
 from streamer.recording import ActivitySpan, Recording
 
 SPEC = PreprocessingSpec(
@@ -144,6 +144,22 @@ def test_some_windows_lack_a_gyroscope_as_those_of_a_watch_without_one() -> None
     assert 0.3 < float(lacks.float().mean()) < 0.5
     assert bool((windows[..., :3] != 0).all())
     assert bool((windows[~lacks][..., 3:] != 0).all())
+
+
+def test_some_windows_are_of_the_other_wrist_or_a_turned_crown_and_turn_as_a_watch_there_would() -> None:
+    channels: tuple[Channel, ...] = ("gravity_x", "gravity_y", "gravity_z", "gyro_x", "gyro_y", "gyro_z")
+    vary = WindowVarier(WindowVariety(worn_otherwise=0.6), channels, torch.ones(6))
+    # A watch that turns at w sees gravity turn at g x w, whichever way it is worn.
+    rng = np.random.default_rng(0)
+    gravity, rate = rng.normal(size=(2, 3))
+    turn = np.cross(gravity, rate)
+    window = torch.tensor(np.concatenate([gravity, rate]), dtype=torch.float32).expand(400, 1, 6)
+    found = vary(window, torch.Generator().manual_seed(1))[:, 0].numpy()
+    signs = np.sign(found[:, :3] / gravity)
+    np.testing.assert_allclose(np.cross(found[:, :3], found[:, 3:]), signs * turn, rtol=1e-4, atol=1e-5)
+    ways, counts = np.unique(signs, axis=0, return_counts=True)
+    assert {*map(tuple, ways.tolist())} == {(x, y, 1.0) for x in (-1.0, 1.0) for y in (-1.0, 1.0)}
+    assert 0.3 < counts[-1] / 400 < 0.5
 
 
 def test_same_seed_varies_alike() -> None:

@@ -32,6 +32,8 @@ TINY: Recipe = dataclasses.replace(
     passes=(Pass(hop_len=25),),
     schedule=Schedule(epochs=6, windows_per_epoch=400, batch_size=32),
     variety=WindowVariety(rotation_deg=20.0, scale=0.05),
+    chained=False,
+    unworn_s=0.0,
 )
 #: Steps per second and swing in m/s²; nobody's.
 MOTION = {"walking": (1.8, 3.0), "running": (2.8, 9.0), "sitting": (0.2, 0.1)}
