@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import butter, sosfilt, sosfilt_zi, sosfiltfilt
 
+from models.fitting.chain import forward
 from simulator.synthetic import synthetic_watches
 from streamer.bundle import ModelBundle, find_bundle, load_bundle
 from streamer.classifier import Classifier
@@ -150,7 +151,7 @@ class Change:
     Attributes:
         before, after: the activities.
         starts_s, ends_s: of the windows.
-        newest, smoothed: probability of `after` by each window, and smoothed over them.
+        newest, smoothed: probability of `after` by each window, and by the chain of it and those before it.
         onset_s, decided_s: of the start event.
     """
 
@@ -170,11 +171,11 @@ def example_change(bundle: ModelBundle, *, watch: int = 0, change: int = 4, arou
     before, after = recording.spans[change - 1], recording.spans[change]
     events = events_of(bundle, recording)
     windows = [event for event in events if event.type == "window"]
-    newest = np.array([(event.probabilities or {})[after.activity] for event in windows])
-    weight = bundle.manifest.smoothing.weight
-    smoothed = newest.copy()
-    for i in range(1, len(smoothed)):
-        smoothed[i] = (1 - weight) * smoothed[i - 1] + weight * newest[i]
+    told = np.array([[(event.probabilities or {})[label] for label in bundle.labels] for event in windows])
+    place, chain = bundle.labels.index(after.activity), bundle.manifest.smoothing.chain
+    if chain is None:
+        raise ValueError(f"bundle {bundle.manifest.name} has no chain; expected one")
+    newest, smoothed = told[:, place], forward([told], chain)[0][:, place]
     starts_s, ends_s = (
         np.array([(getattr(event, f"window_{side}_ns") - after.start_ns) / NANOSECONDS for event in windows])
         for side in ("start", "end")
@@ -300,7 +301,7 @@ def draw_change(axes: Axes) -> None:
     for start_s, end_s, p in zip(change.starts_s, change.ends_s, change.newest, strict=True):
         axes.plot([start_s, end_s], [p, p], color=GREY, linewidth=1.5, solid_capstyle="butt", zorder=1)
     axes.plot(change.ends_s, change.newest, "o", color=GREY, label="by the window that ends here")
-    axes.plot(change.ends_s, change.smoothed, "o-", color=BLUE, label="smoothed")
+    axes.plot(change.ends_s, change.smoothed, "o-", color=BLUE, label="by the chain")
     enter = bundle.manifest.smoothing.enter
     axes.axhline(enter, color="black", linewidth=0.8, linestyle=":")
     axes.text(change.starts_s[0], enter + 0.02, f"enter: {enter}")

@@ -36,8 +36,8 @@ BASELINE: Final = Path(__file__).with_name("stages.json")
 #: repeat to some thousandths, another build of Python moves ratios by some hundredths, a rise of a fifth must show.
 RANGE: Final = (0.85, 1.10)
 _WATCHES: Final = 64
-#: Up to just before the first windows, of 5.1 s; then one of each watch.
-_WARM_UP_S: Final = 5
+#: Up to before the first windows, of 5 s; then one of each watch.
+_WARM_UP_S: Final = 4
 _MEASURED_S: Final = 2
 _START_NS: Final = 1_750_000_000_000_000_000
 

@@ -26,7 +26,7 @@ def test_naive_script_gives_every_window_at_its_time_and_most_of_the_labels(
     payload: Format, mosquitto: Mosquitto, tmp_path: Path
 ) -> None:
     bundle = find_bundle(DEFAULT_MODEL).resolve()
-    # Eight watches for 12 s: windows of 5.1 s every 2.55 s, two or three for each.
+    # Eight watches for 12 s: windows of 5 s every 2.5 s, two or three for each.
     load = make_load(bundle, watches=8, seconds=12, batch=50, payload=payload)
     program = naive(tmp_path)
     running = Running(program, mosquitto, bundle, tmp_path / "naive.log")

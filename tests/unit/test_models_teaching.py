@@ -192,7 +192,7 @@ def test_recording_that_cannot_teach_is_named_with_the_reason(tmp_path: Path, ba
             50,
             "nothing in it is labelled; expected a label, as by simulator record --label",
         ),
-        "short.csv": ("walking", 3.0, 50, r"labelled for 3.0 s at a time; expected 5.1 s at least, a window of wisdm"),
+        "short.csv": ("walking", 3.0, 50, r"labelled for 3.0 s at a time; expected 5.0 s at least, a window of wisdm"),
         "slow.csv": ("walking", 30.0, 5, "synthetic-001 has 5 readings a second; wisdm-watch-cnn needs 10 or more"),
         "shouted.csv": ("WALKING", 30.0, 50, "label 'WALKING' is no name of an activity; .*did you mean walking?"),
         "slip.csv": ("walkng", 30.0, 50, "label 'walkng' is no activity of wisdm-watch-cnn; did you mean walking?"),
