@@ -239,8 +239,8 @@ _RECIPES: Final = (
         # sitting was refused, at 30 a fortieth.
         cost_of_doubt=30.0,
         limits=(
-            "One model of watch (LG G Watch) on the wrist of students; axes are taken to be those of Android and iOS, at "
-            "either wrist and with the crown to either side.",
+            "One model of watch (LG G Watch) on the wrist of students.",
+            "Axes are taken to be those of Android and iOS, at either wrist and with the crown to either side.",
             "Without a gyroscope a table, a motor or a car may pass for a hand at rest or at a meal.",
             "Each activity was recorded for three minutes on request; daily life holds much that is none of the 18.",
             "The five kinds of eating and drinking are often taken for one another.",
