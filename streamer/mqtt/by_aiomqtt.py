@@ -29,12 +29,17 @@ from streamer.mqtt.connection import (
     UnsupportedVersionError,
     traceparent_in,
 )
+from streamer.tasks import first_of
 from streamer.wire.payload import Message
 
 #: MQTT 5 reason code and MQTT 3.1.1 return code: the broker does not speak this version.
 _UNSUPPORTED_VERSION: Final = frozenset({132, 1})
 #: A filter that nobody subscribes to; the broker answers all the same.
 _PING_FILTER: Final = "har/v1/-/-"
+#: Between two looks at whether the connection is still there, s.
+_LOOK_S: Final = 1.0
+#: Packets that are read then, at most.
+_LOOKS: Final = 100
 
 
 @asynccontextmanager
@@ -94,7 +99,7 @@ class AiomqttConnection:
         self._mqtt_5 = mqtt_5
         self._refusals: list[int] = []
         # The library takes a refusal for an acknowledgement; paho, which it wraps, knows better.
-        paho = client._client  # noqa: SLF001 # no other way to hear of it
+        self._paho = paho = client._client  # noqa: SLF001 # no other way to hear of it
         self._answered = paho.on_publish
         paho.on_publish = self._on_publish
 
@@ -146,8 +151,23 @@ class AiomqttConnection:
     async def lost(self) -> Never:
         """See `Connection`."""
         with _explained():
-            async for _ in self._client.messages:
-                pass
+            await first_of(self._end(), self._look())
+        raise SessionError("the connection was closed")
+
+    async def _end(self) -> None:
+        async for _ in self._client.messages:
+            pass
+
+    async def _look(self) -> Never:
+        """Read once a second without being told to.
+
+        One broker in twenty that was killed while events were being published went unnoticed for twenty seconds.
+        """
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            # Each reads a packet at most, and the end comes behind what is still unread.
+            for _ in range(_LOOKS):
+                self._paho.loop_read()
         raise SessionError("the connection was closed")
 
 
