@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,20 +25,8 @@ CALIBRATION_FOLDS: Final = 5
 _CHAIN_PHASES: Final = 4
 
 
-class MakeNetwork(Protocol):
-    """`models.fitting.training.make_network`, or what stands for it."""
-
-    def __call__(
-        self,
-        recipe: Recipe,
-        sittings: Sequence[Sitting],
-        train: LabelledWindows,
-        held_out: LabelledWindows | None = None,
-        *,
-        seed: int,
-        on_epoch: Callable[[Epoch], None] = ...,
-    ) -> tuple[Network, list[Epoch]]:
-        """A network and its history."""
+#: Networks and their histories, by the groups that they learned from.
+Made = dict[frozenset[str], tuple[Network, list[Epoch]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +53,7 @@ def calibrate(
     seed: int,
     folds: Sequence[frozenset[str]] = (),
     windows: LabelledWindows | None = None,
-    make: MakeNetwork = make_network,
+    made: Made | None = None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> Calibration:
     """Fit on four fifths of the groups; temperature and smoothing on the last fifth, where the recipe wants them.
@@ -78,13 +66,14 @@ def calibrate(
         seed: of weights, order, augmentation and of who is held out.
         folds: the groups in parts, each of which is held out in turn; none to deal them into fifths.
         windows: training windows of the sittings; None to make them.
-        make: makes the networks.
+        made: networks of this recipe and seed that are not made again; takes those that are made.
         on_epoch: takes the epochs of each fit.
     """
+    made = {} if made is None else made
     groups = [sitting.group for sitting in sittings]
     folds = folds or group_folds(groups, min(CALIBRATION_FOLDS, len(set(groups))), seed=seed)
     fits = [
-        _held_out_fit(recipe, sittings, held, seed=seed, windows=windows, make=make, on_epoch=on_epoch)
+        _held_out_fit(recipe, sittings, held, seed=seed, windows=windows, made=made, on_epoch=on_epoch)
         for held in (folds if recipe.chained else folds[:1])
     ]
     everybody = tuple(sorted(group for one in fits for group in one.held))
@@ -133,17 +122,17 @@ def _held_out_fit(
     *,
     seed: int,
     windows: LabelledWindows | None,
-    make: MakeNetwork,
+    made: Made,
     on_epoch: Callable[[Epoch], None],
 ) -> _HeldOut:
     kept = [sitting for sitting in sittings if sitting.group not in held]
     held_out = [sitting for sitting in sittings if sitting.group in held]
     plain = labelled_windows(held_out, recipe.spec, recipe.labels)
-    if windows is None:
-        train = training_windows(recipe, kept, seed=seed)
-    else:
-        train = windows.of_groups({sitting.group for sitting in kept})
-    network, history = make(recipe, kept, train, plain, seed=seed, on_epoch=on_epoch)
+    learned_from = frozenset(sitting.group for sitting in kept)
+    if learned_from not in made:
+        train = training_windows(recipe, kept, seed=seed) if windows is None else windows.of_groups(learned_from)
+        made[learned_from] = make_network(recipe, kept, train, plain, seed=seed, on_epoch=on_epoch)
+    network, history = made[learned_from]
     truth = plain
     if recipe.passages:
         truth = labelled_windows(held_out, recipe.spec, recipe.labels, passages=recipe.passages)

@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from models.fitting.calibration import CALIBRATION_FOLDS, Calibration, calibrate, predictor
+from models.fitting.calibration import CALIBRATION_FOLDS, Calibration, Made, calibrate, predictor
 from models.fitting.epoch import Epoch
 from models.fitting.smoothing import spliced
 from models.fitting.training import (
@@ -31,7 +31,6 @@ from models.fitting.training import (
     training_sittings,
     training_windows,
 )
-from models.nets.networks import Network
 from models.nets.worn import COST_OF_DOUBT
 from models.recipes import Recipe
 from models.scoring.crossvalidation import CrossValidation, Run, Settings, put_together
@@ -221,7 +220,7 @@ class _Bench:
             self._scored = joined(parts)
         self._pool: tuple[int, LabelledWindows] | None = None
         self._calibrations: dict[frozenset[str], Calibration] = {}
-        self._calibrating: dict[frozenset[str], tuple[Network, list[Epoch]]] = {}
+        self._calibrating: Made = {}
 
     def run(self, seed: int, fold: int, on_epoch: OnEpoch) -> Run:
         """One fold of one seed."""
@@ -292,28 +291,11 @@ class _Bench:
                 seed=_CALIBRATION_SEED,
                 folds=others if len(others) > 1 else (),
                 windows=self._pool_of(_CALIBRATION_SEED).of_groups(groups),
-                make=self._calibrating_network,
+                made=self._calibrating,
                 on_epoch=on_epoch,
             )
             self._calibrations[groups] = found
         return self._calibrations[groups]
-
-    def _calibrating_network(
-        self,
-        recipe: Recipe,
-        sittings: Sequence[Sitting],
-        train: LabelledWindows,
-        held_out: LabelledWindows | None = None,
-        *,
-        seed: int,
-        on_epoch: OnEpoch = lambda _: None,
-    ) -> tuple[Network, list[Epoch]]:
-        """`make_network`, once for the same people."""
-        groups = frozenset(sitting.group for sitting in sittings)
-        if groups not in self._calibrating:
-            made = make_network(recipe, sittings, train, held_out, seed=seed, on_epoch=on_epoch)
-            self._calibrating[groups] = made
-        return self._calibrating[groups]
 
     def _past(self, predict: Predict, scored: LabelledWindows, chain: Chain) -> PastFigures:
         """Of what is scored; of data sets of one activity at a time, of their recordings joined in random order."""

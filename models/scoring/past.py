@@ -24,7 +24,7 @@ from scipy.spatial import cKDTree
 
 from models.fitting.chain import forward, on_the_feet
 from models.scoring.evaluation import Figures, pooled, score
-from models.windows.data import LabelledWindows, Sitting, joined, labelled_windows, window_targets, windows_of_sittings
+from models.windows.data import LabelledWindows, Sitting, joined, window_targets, windows_of_sittings
 from streamer.chain import Chain
 from streamer.errors import ConfigError
 from streamer.imu import ImuBatch
@@ -158,17 +158,19 @@ def own_pasts(
     sittings: Iterable[Sitting], spec: PreprocessingSpec, labels: Sequence[str], predict: Predict
 ) -> tuple[list[Past], LabelledWindows]:
     """All windows of recordings, and of these the labelled ones, to be scored, as `labelled_windows` gives them."""
-    sittings = list(sittings)
     pasts: list[Past] = []
+    parts: list[LabelledWindows] = []
     first = 0
     for sitting, windows in windows_of_sittings(sittings, spec):
         spans = sitting.recording.spans
-        labelled = window_targets(windows.start_ns, spec, spans, labels) >= 0
+        targets = window_targets(windows.start_ns, spec, spans, labels)
+        labelled = targets >= 0
         rows = np.where(labelled, first + np.cumsum(labelled) - 1, -1)
         first += int(labelled.sum())
         if len(windows):
             pasts += _whole(windows, predict(windows.samples), rows, spec, spans)
-    return pasts, labelled_windows(sittings, spec, labels)
+        parts.append(_labelled(sitting, windows, targets, np.flatnonzero(labelled)))
+    return pasts, joined(parts)
 
 
 def ten_second_pasts(
@@ -197,9 +199,13 @@ def ten_second_pasts(
             numbers[-1] = scored
             pasts.append(Past(probabilities[row - count + 1 : row + 1], numbers, blocks))
             scored += 1
-        groups = np.full(len(last), sitting.group)
-        parts.append(LabelledWindows(windows.samples[last], targets[last], groups, windows.start_ns[last]))
+        parts.append(_labelled(sitting, windows, targets, last))
     return pasts, joined(parts)
+
+
+def _labelled(sitting: Sitting, windows: Windows, targets: Int64, rows: Int64) -> LabelledWindows:
+    groups = np.full(len(rows), sitting.group)
+    return LabelledWindows(windows.samples[rows], targets[rows], groups, windows.start_ns[rows])
 
 
 def official_pasts(

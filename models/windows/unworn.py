@@ -28,11 +28,10 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.windows.data import Sitting
+from models.windows.data import Sitting, windows_of_sittings
 from models.windows.sensors import log_uniform, sensed, slow_noise
 from simulator.datasets.timeline import EPOCH_NS, NANOSECONDS
 from streamer.imu import STANDARD_GRAVITY, ImuBatch
-from streamer.preprocessing.pipeline import windows_of_each
 from streamer.preprocessing.spec import PreprocessingSpec
 from streamer.recording import Recording
 
@@ -146,8 +145,8 @@ def unworn_windows(
     parts = [np.empty((0, spec.window_len, len(spec.channels)), np.float32)]
     for kind in kinds:
         told = streams_of(kind, sittings, seed=seed, count=count, seconds=seconds, rates_hz=rates_hz)
-        streams = [[s for s in recording.streams if spec.uses_gyro or s.acc is not None] for recording in told]
-        parts += [windows.samples for windows in windows_of_each(streams, spec)]
+        sittings_told = (Sitting(kind, recording) for recording in told)
+        parts += [windows.samples for _, windows in windows_of_sittings(sittings_told, spec)]
     return np.concatenate(parts)
 
 
