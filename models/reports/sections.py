@@ -10,7 +10,6 @@ import msgspec
 from models.scoring.assessment import Assessment
 from models.scoring.crossvalidation import CrossValidation
 from models.scoring.evaluation import Figures, LabelFigures
-from models.scoring.past import PastFigures
 from models.scoring.segments import OVERLAPS
 from models.scoring.spread import Spread, spread_over_groups
 from models.scoring.streaming import StreamingAssessment
@@ -85,15 +84,8 @@ def crossvalidated(result: CrossValidation) -> str:
                 for which in ("mean", "std", "worst")
             ),
         ]
-    ways = result.ways(
-        "windows alone",
-        "with their past",
-        "with their past, blocks in random order",
-        "of ten seconds alone",
-        "no gyroscope, ",
-    )
-    if ways:
-        lines += ["", "All held-out windows of the first seed:", "", *_ways_table(ways)]
+    if result.ways:
+        lines += ["", "All held-out windows of the first seed:", "", *_ways_table(result.ways)]
     if result.with_past is not None:
         lines += ["", f"{PAST_IN_WORDS} The chain of each run was fitted on its training groups alone."]
         if result.with_past.ten_seconds is not None:
@@ -130,15 +122,7 @@ def assessed(result: Assessment) -> str:
         "",
         f"`har-models evaluate {result.bundle} --dataset {result.dataset}`{seen}",
         "",
-        *_figures_table(
-            figures,
-            result.with_past,
-            result.named_without_gyro(
-                "no gyroscope, windows alone",
-                "no gyroscope, with their past",
-                "no gyroscope, with their past, blocks in random order",
-            ),
-        ),
+        *(_ways_table(result.ways) if len(result.ways) > 1 else _figures_table(figures)),
     ]
     if result.with_past is not None:
         lines += ["", f"{PAST_IN_WORDS} What follows is of windows alone."]
@@ -163,11 +147,8 @@ def assessed(result: Assessment) -> str:
     return "\n".join(lines)
 
 
-def _figures_table(alone: Figures, past: PastFigures | None, others: Sequence[tuple[str, Figures]] = ()) -> list[str]:
-    if past is None and not others:
-        return [f"| {_HEADS} |", "|---" * 6 + "|", f"| {_cells(alone)} |"]
-    named = [] if past is None else past.named("with their past", "with their past, blocks in random order")
-    return _ways_table([("windows alone", alone), *named, *others])
+def _figures_table(alone: Figures) -> list[str]:
+    return [f"| {_HEADS} |", "|---" * 6 + "|", f"| {_cells(alone)} |"]
 
 
 def _ways_table(ways: Sequence[tuple[str, Figures]]) -> list[str]:

@@ -8,7 +8,16 @@ from typing import Final
 import msgspec
 
 from models.scoring.evaluation import Figures, score
-from models.scoring.past import PastFigures, Predict, lacking_gyro, official_pasts, own_pasts, past_figures
+from models.scoring.past import (
+    PastFigures,
+    Predict,
+    WithoutGyro,
+    lacking_gyro,
+    official_pasts,
+    own_pasts,
+    past_figures,
+    ways,
+)
 from models.scoring.spread import spread_over_groups
 from models.windows.data import (
     DATASETS,
@@ -66,10 +75,13 @@ class Assessment(msgspec.Struct, frozen=True, kw_only=True):
         own |= msgspec.structs.asdict(self.figures) | {"spread": spread_over_groups(self.figures.per_group)}
         return msgspec.json.format(msgspec.json.encode(own)) + b"\n"
 
-    def named_without_gyro(self, alone: str, *past: str) -> list[tuple[str, Figures]]:
-        """Figures without the gyroscope under the names given: alone, with their past, and that shuffled."""
-        pasts = [] if self.without_gyro_past is None else self.without_gyro_past.named(*past)
-        return [] if self.without_gyro is None else [(alone, self.without_gyro), *pasts]
+    @property
+    def ways(self) -> list[tuple[str, Figures]]:
+        """The windows in each way they were answered."""
+        lacking = None
+        if self.without_gyro is not None:
+            lacking = WithoutGyro(alone=self.without_gyro, with_past=self.without_gyro_past)
+        return ways(self.figures, self.with_past, lacking)
 
     def text(self) -> str:
         """A table for people."""
@@ -77,24 +89,16 @@ class Assessment(msgspec.Struct, frozen=True, kw_only=True):
         lines = [f"{self.bundle} ({self.digest}) on {self.dataset}: {self.protocol}"]
         if self.seen_in_training:
             lines.append("These recordings were seen in training: the figures flatter the model.")
-        lines.append(
-            f"windows {f.n}  accuracy {f.accuracy:.4f}  macro-F1 {f.macro_f1:.4f}  "
-            f"per-group macro-F1 {f.group_macro_f1:.4f}  log-loss {f.log_loss:.4f}  ECE {f.ece:.4f}"
-        )
-        if self.with_past is not None:
-            lines[-1] = f"windows alone:      {lines[-1]}"
-            lines += [
-                f"{name + ':':<19} windows {own.n}  accuracy {own.accuracy:.4f}  macro-F1 {own.macro_f1:.4f}  "
-                f"per-group macro-F1 {own.group_macro_f1:.4f}  log-loss {own.log_loss:.4f}  ECE {own.ece:.4f}"
-                for name, own in self.with_past.named("with their past", "in another order")
-            ]
-        elif self.without_past:
-            lines.append(f"Not with their past: {self.without_past}")
+        several = len(self.ways) > 1
+        names = [f"{name}: " if several else "" for name, _ in self.ways]
         lines += [
-            f"{name + ':':<19} windows {own.n}  accuracy {own.accuracy:.4f}  macro-F1 {own.macro_f1:.4f}"
-            for name, own in self.named_without_gyro("no gyroscope", "with their past", "in another order")
+            f"{name:<{max(map(len, names))}}windows {own.n}  accuracy {own.accuracy:.4f}  macro-F1 {own.macro_f1:.4f}  "
+            f"per-group macro-F1 {own.group_macro_f1:.4f}  log-loss {own.log_loss:.4f}  ECE {own.ece:.4f}"
+            for name, (_, own) in zip(names, self.ways, strict=True)
         ]
-        if self.with_past is not None:
+        if self.without_past:
+            lines.append(f"Not with their past: {self.without_past}")
+        if several:
             lines.append("What follows is of windows alone.")
         lines += [f"{name} by group: {one.text()}" for name, one in spread_over_groups(f.per_group).items()]
         if f.refused:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from models.scoring.evaluation import Figures, GroupFigures, pooled
-from models.scoring.past import PastFigures, WithoutGyro
+from models.scoring.past import PastFigures, WithoutGyro, ways
 from models.scoring.spread import OverSeeds, Spread, over_seeds, spread_over_groups
 from streamer.bundle import ModelBundle
 from streamer.errors import ConfigError
@@ -170,18 +170,11 @@ class CrossValidation(msgspec.Struct, frozen=True, kw_only=True):
             return _KEYS[0]
         return _KEYS[2] if self.settings.all_subjects else _KEYS[1] if self.settings.official_split else _KEYS[0]
 
-    def ways(self, *names: str) -> list[tuple[str, Figures]]:
-        """All held-out windows of the first seed in each way they were answered; none where it is windows alone.
-
-        Args:
-            names: of windows alone, with their past, with it shuffled and of ten seconds; and what to put before these
-                where there is no gyroscope.
-        """
-        *named, lacking = names
-        pasts = [] if self.with_past is None else self.with_past.named(*named[1:])
-        without = [lacking + name for name in named]
-        others = [] if self.without_gyro is None else self.without_gyro.named(*without)
-        return [(named[0], self.pooled), *pasts, *others] if pasts or others else []
+    @property
+    def ways(self) -> list[tuple[str, Figures]]:
+        """All held-out windows of the first seed in each way they were answered; none where it is windows alone."""
+        found = ways(self.pooled, self.with_past, self.without_gyro)
+        return found if len(found) > 1 else []
 
     def without_details(self) -> CrossValidation:
         """The document as bundles hold it: runs without their confusions and bins."""
@@ -226,13 +219,7 @@ class CrossValidation(msgspec.Struct, frozen=True, kw_only=True):
         lines += [
             f"  {name}, first seed: accuracy {own.accuracy:.4f}  macro-F1 {own.macro_f1:.4f}  per-group "
             f"{own.group_macro_f1:.4f}"
-            for name, own in self.ways(
-                "windows alone",
-                "windows with their past",
-                "with it in another order",
-                "of ten seconds alone",
-                "no gyroscope, ",
-            )
+            for name, own in self.ways
         ]
         worst = self.worst_run
         lines.append(f"  worst run: seed {worst.seed} fold {worst.fold}, accuracy {worst.accuracy:.4f}")

@@ -78,11 +78,6 @@ class PastFigures(msgspec.Struct, frozen=True, kw_only=True):
     shuffled: Figures | None = None
     ten_seconds: Figures | None = None
 
-    def named(self, in_order: str, shuffled: str, ten_seconds: str = "") -> list[tuple[str, Figures]]:
-        """Those that there are, under the names given."""
-        found = ((in_order, self.in_order), (shuffled, self.shuffled), (ten_seconds, self.ten_seconds))
-        return [(name, figures) for name, figures in found if figures is not None]
-
     @staticmethod
     def pooled(parts: Sequence[PastFigures]) -> PastFigures:
         """Of several sets of windows together, as `evaluation.pooled`."""
@@ -101,10 +96,6 @@ class WithoutGyro(msgspec.Struct, frozen=True, kw_only=True):
     alone: Figures
     with_past: PastFigures | None = None
 
-    def named(self, alone: str, *past: str) -> list[tuple[str, Figures]]:
-        """Those that there are, under the names given."""
-        return [(alone, self.alone), *([] if self.with_past is None else self.with_past.named(*past))]
-
     @staticmethod
     def pooled(parts: Sequence[WithoutGyro]) -> WithoutGyro:
         """Of several sets of windows together, as `evaluation.pooled`."""
@@ -113,6 +104,23 @@ class WithoutGyro(msgspec.Struct, frozen=True, kw_only=True):
             alone=pooled([part.alone for part in parts]),
             with_past=PastFigures.pooled(pasts) if len(pasts) == len(parts) else None,
         )
+
+
+def ways(
+    alone: Figures, past: PastFigures | None, without_gyro: WithoutGyro | None = None
+) -> list[tuple[str, Figures]]:
+    """Each way in which the same windows were answered, in words: alone, and whatever else there is."""
+    found: list[tuple[str, Figures | None]] = [("windows alone", alone)]
+    if past is not None:
+        found += [
+            ("with their past", past.in_order),
+            ("with their past, blocks in random order", past.shuffled),
+            ("of ten seconds alone", past.ten_seconds),
+        ]
+    if without_gyro is not None:
+        lacking = ways(without_gyro.alone, without_gyro.with_past)
+        found += [(f"no gyroscope, {name}", figures) for name, figures in lacking]
+    return [(name, figures) for name, figures in found if figures is not None]
 
 
 def lacking_gyro(predict: Predict, spec: PreprocessingSpec) -> Predict | None:

@@ -331,7 +331,7 @@ def test_cross_validation_scores_windows_alone_and_with_their_past(people: list[
     assert past.in_order.n == past.shuffled.n == run.n
     assert past.in_order.per_group.keys() == past.shuffled.per_group.keys() == set(run.groups)
     assert past.in_order.confusion != past.shuffled.confusion or past.in_order.log_loss != past.shuffled.log_loss
-    assert "windows with their past, first seed: accuracy " in found.text()
+    assert "  with their past, first seed: accuracy " in found.text()
     assert found.with_past_over_seeds["in order"]["accuracy"].mean == past.in_order.accuracy
     assert found.without_details().runs[0].with_past is None
 
