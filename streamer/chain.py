@@ -4,7 +4,8 @@ A window tells some states apart badly, such as sitting and standing, while it t
 The filter weighs what a window says by what the windows before it leave possible:
 
     p_s  <-  (sum over r of p_r steps[r][s]) x exp(e_s), divided by its sum        `start` at a segment's first window
-    e_s  =   evidence x m + within x (log f_s - m)      m: log of the sum of f over the kin of s
+    e_s  =   v_s - repeated x v_s of the window before         nothing is taken off at a segment's first window
+    v_s  =   evidence x m + within x (log f_s - m)      m: log of the sum of f over the kin of s
     f_s  =   q_s / prior_s ^ prior_weight               q: the model's output for the window, FLOOR at least
 
 States are the model's outputs, the labels before the passages (movements from one label to another, recognised and
@@ -12,8 +13,9 @@ never told), and last of all "none of these", of which q is what the outputs lac
 
 Sources: forward recursion: Rabiner, A tutorial on hidden Markov models, Proc. IEEE 77(2), 1989, section III-A. A
 network's posteriors over priors as likelihoods: Bourlard and Morgan, Connectionist speech recognition, 1994. The two
-exponents: neighbouring windows overlap and err alike, so that each is less evidence than independent ones would be, and
-least of all between kin.
+exponents and `repeated`: neighbouring windows overlap and err alike, so that each is less evidence than independent
+ones would be, least of all between kin, and most where it says something else than the one before: v is taken for a
+first-order autoregression.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from numpy.typing import NDArray
 
 from streamer.errors import ConfigError
 
+Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
@@ -49,6 +52,7 @@ class Chain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         evidence: exponent of what a window says between sets of kin.
         within: the same between the states of a set.
         kin: sets of places of states, none in two of them.
+        repeated: share of what a window says that the one before it has said already.
     """
 
     steps: tuple[tuple[Share, ...], ...]
@@ -58,6 +62,7 @@ class Chain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     evidence: Annotated[float, Meta(gt=0, le=1)]
     within: Share
     kin: tuple[tuple[Annotated[int, Meta(ge=0)], ...], ...] = ()
+    repeated: Share = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what is no chain.
@@ -91,12 +96,15 @@ class Chain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class ForwardFilter:
     """A chain at work; the same bits however many rows there are at once, for no sum depends on their number.
 
+    Attributes:
+        kept: how many numbers of what a window said are kept for the next one: none where nothing is repeated.
+
     >>> stay = ((0.9, 0.1, 0.0), (0.1, 0.9, 0.0), (0.0, 0.0, 1.0))
     >>> chain = Chain(steps=stay, start=(0.5, 0.5, 0.0), prior=(0.4, 0.4, 0.2), prior_weight=0, evidence=1, within=1)
-    >>> before, held = np.zeros((1, 3)), ForwardFilter(chain)
+    >>> p, said, held = np.zeros((1, 3)), np.zeros((1, 0), np.float32), ForwardFilter(chain)
     >>> for started, q in ((False, [0.8, 0.2]), (True, [0.5, 0.5]), (True, [0.2, 0.8])):
-    ...     before = held.update(before, np.array([started]), np.array([q]))
-    ...     print(before.round(3))
+    ...     p, said = held.update(p, said, np.array([started]), np.array([q]))
+    ...     print(p.round(3))
     [[0.8 0.2 0. ]]
     [[0.74 0.26 0.  ]]
     [[0.36 0.64 0.  ]]
@@ -108,6 +116,8 @@ class ForwardFilter:
         Args:
             chain: what to go by.
         """
+        self._repeated = chain.repeated
+        self.kept = chain.states if chain.repeated else 0
         self._steps = np.array(chain.steps)
         self._start = np.array(chain.start)
         self._gain = np.array(chain.prior) ** -chain.prior_weight
@@ -122,33 +132,42 @@ class ForwardFilter:
         self._own[self._members] = chain.within
         self._shared[self._members] = chain.evidence - chain.within
 
-    def update(self, before: Float64, started: NDArray[np.bool_], probabilities: NDArray[np.floating]) -> Float64:
-        """(m, states) float64: probabilities of the states with one more window each.
+    def update(
+        self, before: Float64, said: Float32, started: NDArray[np.bool_], probabilities: NDArray[np.floating]
+    ) -> tuple[Float64, Float32]:
+        """(m, states) float64: probabilities of the states with one more window each; (m, kept) what that said.
 
         Args:
             before: (m, states) float64, the same up to the window before.
+            said: (m, kept) float32, what that window said.
             started: (m,) bool, whether there was one in the segment.
             probabilities: (m, states - 1) of the windows.
         """
         if len(before) <= _ROWS:
-            return self._update(before, started, probabilities)
-        return np.concatenate(
-            [
-                self._update(before[i : i + _ROWS], started[i : i + _ROWS], probabilities[i : i + _ROWS])
-                for i in range(0, len(before), _ROWS)
-            ]
-        )
+            return self._update(before, said, started, probabilities)
+        parts = [
+            self._update(before[own], said[own], started[own], probabilities[own])
+            for own in (slice(i, i + _ROWS) for i in range(0, len(before), _ROWS))
+        ]
+        return np.concatenate([p for p, _ in parts]), np.concatenate([own for _, own in parts])
 
-    def _update(self, before: Float64, started: NDArray[np.bool_], probabilities: NDArray[np.floating]) -> Float64:
+    def _update(
+        self, before: Float64, said: Float32, started: NDArray[np.bool_], probabilities: NDArray[np.floating]
+    ) -> tuple[Float64, Float32]:
         # Not a matrix product: that of BLAS adds in another order for another number of rows.
         expected = (before[:, :, None] * self._steps).sum(axis=1)
         expected = np.where(started[:, None], expected, self._start)
-        found = expected * self._evidence(probabilities)
+        newest = self._says(probabilities)
+        evidence = newest
+        if self._repeated:
+            evidence = newest - self._repeated * np.where(started[:, None], said, 0.0)
+        # Within 1e-24 and 1e24 for FLOOR and the bounds of a chain: no need to scale it.
+        found = expected * np.exp(evidence)
         share: Float64 = found / found.sum(axis=1, keepdims=True)
-        return share
+        return share, newest[:, : self.kept].astype(np.float32)
 
-    def _evidence(self, probabilities: NDArray[np.floating]) -> Float64:
-        """(m, states) exp(e), within 1e-12 and 1e12 for FLOOR and the bounds of a chain: no need to scale it."""
+    def _says(self, probabilities: NDArray[np.floating]) -> Float64:
+        """(m, states) v."""
         rows, outputs = probabilities.shape
         given = np.empty((rows, outputs + 1))
         given[:, :-1] = probabilities
@@ -160,5 +179,4 @@ class ForwardFilter:
             # evidence x m + within x (log f - m), with the terms put together by logarithm.
             sums = np.add.reduceat(np.take(floored, self._members, axis=1), self._begins, axis=1)
             exponents += self._shared * np.take(np.concatenate([logs, np.log(sums)], axis=1), self._whole, axis=1)
-        powers: Float64 = np.exp(exponents)
-        return powers
+        return exponents

@@ -67,8 +67,9 @@ class Tracked:
 class ActivityTracker(Slots):
     """Smoothing by an exponential mean or a chain, two thresholds and a minimum dwell.
 
-    State: per slot the smoothed probabilities (of labels, then of passages, then with a chain of none of these), the
-    current activity and its onset, the challenger with its first window and its lead. `reset` restarts a slot.
+    State: per slot the smoothed probabilities (of labels, then of passages, then with a chain of none of these), what
+    the chain keeps of the newest window, the current activity and its onset, the challenger with its first window and
+    its lead. `reset` restarts a slot.
 
     >>> tracker = ActivityTracker(2, Smoothing(weight=1.0, enter=0.6, leave=0.4, dwell=2), capacity=1)
     >>> one = np.array([0])
@@ -81,7 +82,7 @@ class ActivityTracker(Slots):
     1 True 2
     """
 
-    ARRAYS = ("smoothed", "started", "activity", "onset_ns", "challenger", "lead", "challenger_onset_ns")
+    ARRAYS = ("smoothed", "said", "started", "activity", "onset_ns", "challenger", "lead", "challenger_onset_ns")
 
     def __init__(
         self,
@@ -108,6 +109,7 @@ class ActivityTracker(Slots):
         self._filter = None if smoothing.chain is None else ForwardFilter(smoothing.chain)
         width = labels + passages if smoothing.chain is None else smoothing.chain.states
         self.smoothed = np.zeros((capacity, width))
+        self.said = np.zeros((capacity, 0 if self._filter is None else self._filter.kept), np.float32)
         self.started = np.zeros(capacity, np.bool_)
         self.activity = np.full(capacity, NONE)
         self.onset_ns = np.zeros(capacity, np.int64)
@@ -195,7 +197,9 @@ class ActivityTracker(Slots):
             weight = np.where(started, self._smoothing.weight, 1.0)[:, None]
             smoothed = (1.0 - weight) * self.smoothed[slots] + weight * newest
         else:
-            smoothed = self._filter.update(self.smoothed[slots], started, probabilities)
+            smoothed, self.said[slots] = self._filter.update(
+                self.smoothed[slots], self.said[slots], started, probabilities
+            )
         self.smoothed[slots] = smoothed
         self.started[slots] = True
         return smoothed

@@ -100,7 +100,7 @@ def calibrate(
     if not recipe.chained:
         return Calibration(temperature, fit_smoothing(courses, len(recipe.labels), told_groups), everybody, history)
     hop_s = None if natural else recipe.spec.hop_len / recipe.spec.rate_hz
-    chain = fit_chain(courses, recipe.labels, kin=recipe.kin, hop_s=hop_s, groups=told_groups)
+    chain = fit_chain(courses, recipe.labels, kin=recipe.kin, hop_s=hop_s)
     return Calibration(temperature, fit_chained(courses, len(recipe.labels), chain, told_groups), everybody, history)
 
 

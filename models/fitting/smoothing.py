@@ -103,12 +103,15 @@ def fit_smoothing(
 
 
 def gain(courses: Sequence[Course], smoothing: Smoothing, labels: int, groups: Sequence[Collection[int]] = ()) -> float:
-    """Mean worth of what is told of each window, less a hop for each bout that nobody lived; see `worth`."""
+    """Mean worth of what is told of each window, less a hop for each bout that nobody lived; see `worth`.
+
+    A group is no such bout, as little as unknown: it is what a model says while it is not sure.
+    """
     values = worth(labels, groups)
     total, windows = 0.0, 0
     for course, answers in zip(courses, track(courses, smoothing, labels, groups), strict=True):
         labelled = course.truth >= 0
-        changed = (np.diff(answers) != 0) & (answers[1:] != labels + len(groups)) & (answers[1:] != NONE)
+        changed = (np.diff(answers) != 0) & (answers[1:] < labels) & (answers[1:] != NONE)
         excess = max(int(changed.sum()) + 1 - course.bouts, 0)
         total += float(values[course.truth[labelled], answers[labelled]].sum()) - excess
         windows += int(labelled.sum())

@@ -139,4 +139,5 @@ def _smoothed(bundle: ModelBundle) -> str:
         f"a chain of {chain.states} states{known}; evidence {chain.evidence:g}"
         + (f", {chain.within:g} between {kin}" if kin else "")
         + f", prior weight {chain.prior_weight:g}"
+        + ("" if not chain.repeated else f", {chain.repeated:g} of it repeated by the next window")
     )

@@ -76,52 +76,65 @@ def chains(draw: st.DrawFn) -> Chain:
         evidence=draw(st.sampled_from([0.1, 0.5, 1.0])),
         within=draw(st.sampled_from([0.0, 0.1, 0.5])),
         kin=tuple(tuple(one.tolist()) for one in sets if len(one) > 1),
+        repeated=draw(st.sampled_from([0.0, 0.3, 1.0])),
     )
 
 
-def windows_of_states(n: int, m: int, seed: int) -> tuple[Float64, NDArray[np.bool_], NDArray[np.float32]]:
-    """Probabilities before, whether there are any, and m windows of n - 1 outputs, sharp as a network's."""
-    rng = np.random.default_rng(seed)
-    newest = rng.dirichlet(np.full(n, 0.1), m)[:, :-1].astype(np.float32)
-    return rng.dirichlet(np.full(n, 0.1), m), rng.uniform(size=m) < 0.9, newest
+def windows_of_states(
+    chain: Chain, m: int, seed: int
+) -> tuple[Float64, NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
+    """Probabilities before, what was said then, whether there was anything, and m windows, sharp as a network's."""
+    rng, n, held = np.random.default_rng(seed), chain.states, ForwardFilter(chain)
+    earlier, newest = (rng.dirichlet(np.full(n, 0.1), m)[:, :-1].astype(np.float32) for _ in range(2))
+    nothing = np.zeros((m, n)), np.zeros((m, held.kept), np.float32), np.zeros(m, np.bool_)
+    _, told = held.update(*nothing, earlier)
+    return rng.dirichlet(np.full(n, 0.1), m), told, rng.uniform(size=m) < 0.9, newest
 
 
-def naive(chain: Chain, before: list[float], window: list[float]) -> list[float]:
-    """One row by the definition, in plain Python."""
+def said(chain: Chain, window: list[float]) -> list[float]:
+    """V of one window by the definition, in plain Python."""
     q = [max(p, FLOOR) for p in [*window, 1.0 - sum(window)]]
     logs = [np.log(p) - chain.prior_weight * np.log(own) for p, own in zip(q, chain.prior, strict=True)]
-    evidence = [chain.evidence * value for value in logs]
+    found = [chain.evidence * value for value in logs]
     for one in chain.kin:
         m = np.logaddexp.reduce([logs[s] for s in one])
         for s in one:
-            evidence[s] = chain.evidence * m + chain.within * (logs[s] - m)
-    powers = [p * np.exp(e - max(evidence)) for p, e in zip(before, evidence, strict=True)]
+            found[s] = chain.evidence * m + chain.within * (logs[s] - m)
+    return [float(value) for value in found]
+
+
+def naive(expected: list[float], e: list[float]) -> list[float]:
+    powers = [p * np.exp(own - max(e)) for p, own in zip(expected, e, strict=True)]
     return [float(power / sum(powers)) for power in powers]
 
 
 @settings(max_examples=40)
 @given(chain=chains(), seed=st.integers(0, 1 << 32))
 def test_filter_computes_the_forward_recursion(chain: Chain, seed: int) -> None:
-    before, started, newest = windows_of_states(chain.states, 4, seed)
-    found = ForwardFilter(chain).update(before, started, newest)
+    before, earlier, started, newest = windows_of_states(chain, 4, seed)
+    found, kept = ForwardFilter(chain).update(before, earlier, started, newest)
     steps = np.array(chain.steps)
     for row in range(4):
         expected = before[row] @ steps if started[row] else np.array(chain.start)
-        wanted = naive(chain, expected.tolist(), newest[row].astype(np.float64).tolist())
-        np.testing.assert_allclose(found[row], wanted, rtol=1e-9, atol=1e-12)
+        v = said(chain, newest[row].astype(np.float64).tolist())
+        repeated = chain.repeated * earlier[row] if chain.repeated and started[row] else np.zeros(chain.states)
+        wanted = naive(expected.tolist(), (np.array(v) - repeated).tolist())
+        np.testing.assert_allclose(found[row], wanted, rtol=1e-6, atol=1e-12)
+        np.testing.assert_allclose(kept[row], v if chain.repeated else [], rtol=1e-6)
 
 
 @settings(max_examples=25)
 @given(chain=chains(), seed=st.integers(0, 1 << 32), sizes=st.sampled_from([(1,), (2, 7), (1, 3, 8, 64), (255, 257)]))
 def test_filter_gives_the_same_bits_for_any_number_of_rows(chain: Chain, seed: int, sizes: tuple[int, ...]) -> None:
     held = ForwardFilter(chain)
-    before, started, newest = windows_of_states(chain.states, 1000, seed)
-    together = held.update(before, started, newest)
+    before, earlier, started, newest = windows_of_states(chain, 1000, seed)
+    together = held.update(before, earlier, started, newest)
     first = 0
     while first < 1000:
         for size in sizes:
             own = slice(first, first + size)
-            assert held.update(before[own], started[own], newest[own]).tobytes() == together[own].tobytes()
+            apart = held.update(before[own], earlier[own], started[own], newest[own])
+            assert [part.tobytes() for part in apart] == [part[own].tobytes() for part in together]
             first += size
 
 
@@ -130,6 +143,24 @@ def test_what_the_chain_does_not_lead_to_is_not_believed_and_what_follows_a_pass
     assert bouts("SSS?????", fitted()) == "ssssssss"
     assert bouts("SSS??ddd???", fitted()) == "ssssssssttt"
     assert bouts("SSS??ddd???", fitted(None)) == "ssstttttttt", "by windows alone"
+
+
+def test_a_window_counts_for_what_it_says_anew() -> None:
+    free = msgspec.structs.replace(RISING, steps=((0.9, 0.1, 0, 0), (0.1, 0.9, 0, 0), *STEPS[2:]), kin=(), evidence=0.3)
+
+    def sitting(windows: str, *, repeated: float) -> float:
+        """Probability of sitting behind the windows."""
+        chain = msgspec.structs.replace(free, repeated=repeated)
+        tracker = ActivityTracker(2, fitted(chain), capacity=1, passages=1)
+        for start, window in enumerate(windows):
+            tracker.update(ONE, np.array([WINDOWS[window]]), np.array([start]))
+        return float(tracker.smoothed[0, 0])
+
+    assert sitting("S", repeated=0.8) == sitting("S", repeated=0), "a first one in full"
+    # All windows of a bout may be wrong together: many that repeat one another make the filter less sure.
+    assert sitting("SSSSSSSS", repeated=0.8) < sitting("SSSSSSSS", repeated=0) - 0.05
+    # One that says something else than the one before it counts for more.
+    assert sitting("SSSST", repeated=0.8) < sitting("SSSST", repeated=0) - 0.2
 
 
 def test_a_first_window_is_weighed_by_the_start_and_so_is_one_behind_a_reset() -> None:
@@ -263,6 +294,7 @@ def test_a_passage_in_progress_is_named_on_the_live_page(rising: ModelBundle) ->
         ({"kin": ((0, 4),)}, "chain.kin is [[0, 4]]; expected sets"),
         ({"prior": (0.5, 0.5, 0.0, 0.0)}, "Expected `float` >= 1e-06 - at `$.smoothing.chain.prior[2]`"),
         ({"evidence": 0}, "Expected `float` > 0.0 - at `$.smoothing.chain.evidence`"),
+        ({"repeated": 1.5}, "Expected `float` <= 1.0 - at `$.smoothing.chain.repeated`"),
         ({"within": -1}, "Expected `float` >= 0.0 - at `$.smoothing.chain.within`"),
         ({"surprise": 1}, "Object contains unknown field `surprise` - at `$.smoothing.chain`"),
     ],

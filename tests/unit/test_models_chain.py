@@ -40,6 +40,7 @@ from models.windows.unworn import EVALUATION_SEED, unworn_windows
 from models.windows.variations import VARIATIONS
 from simulator.datasets import hapt, uci_har
 from streamer.bundle import ModelBundle, Smoothing, save_bundle
+from streamer.chain import Chain
 from streamer.classifier import Classifier
 from streamer.errors import ConfigError
 from streamer.imu import ImuBatch
@@ -175,6 +176,25 @@ def test_a_chain_tells_apart_what_windows_do_not() -> None:
     assert np.mean(alone) < 0.85
     assert np.mean(right) > 0.97
     assert gain(courses, smoothing, 3) > gain(courses, plain, 3) + 0.1
+
+
+def test_a_chain_is_about_as_sure_as_it_is_right_where_windows_err_together() -> None:
+    # Of every fifth bout all windows err alike, as those of a person do whom a model takes wrongly.
+    rng = np.random.default_rng(0)
+    bouts, length = 100, 20
+    truth = np.repeat(np.arange(bouts) % 2, length)
+    taken = np.where(np.repeat(rng.uniform(size=bouts) < 0.2, length), 1 - truth, truth)
+    windows = np.where(np.arange(2) == taken[:, None], 0.8, 0.2)
+    one = Course(windows, np.arange(len(truth)) * SECOND, truth, bouts, truth)
+    chain = fit_chain([one], ("walking", "sitting"), hop_s=1.0)
+    assert chain.repeated > 0
+
+    def too_sure(by: Chain) -> float:
+        told = filtered([one], by)[0].probabilities
+        return float(told.max(axis=1).mean() - (told.argmax(axis=1) == truth).mean())
+
+    assert too_sure(msgspec.structs.replace(chain, repeated=0.0)) > 0.15
+    assert abs(too_sure(chain)) < 0.07
 
 
 def test_where_recordings_hold_one_activity_each_all_follow_all() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, log_loss, precision_recall_fscore_support
@@ -98,5 +99,14 @@ def test_groups_are_told_where_the_model_is_torn_and_not_where_there_are_none() 
     assert track(torn(), fitted, 4, GROUPS)[0].tolist() == [5] * 60
     assert gain(torn(), fitted, 4, GROUPS) == pytest.approx(0.5)
     assert fit_smoothing(torn(), 4).group_enter is None
+    # Between two bouts a group costs no more than unknown would, and tells more.
+    wavering = Course(np.eye(4)[[0] * 9 + [2] * 9], np.arange(18) * 1_000_000_000, np.repeat([0, 2], 9), 2)
+    wavering.probabilities[8:10] = (0.4, 0.0, 0.5, 0.1)
+    one = Smoothing(weight=1.0, enter=0.6, leave=0.45, dwell=1)
+    grouped = msgspec.structs.replace(one, group_enter=0.8)
+    assert [4 in track([wavering], s, 4, GROUPS)[0] for s in (one, grouped)] == [False, True]
+    assert gain([wavering], grouped, 4, GROUPS) == pytest.approx(
+        gain([wavering], one, 4, GROUPS) + 2 * worth(4, GROUPS)[0, 4] / 18
+    )
     # Nothing is gained by them where one activity is sure.
     assert fit_smoothing([flickering()], 2, ()).group_enter is None
