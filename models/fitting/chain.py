@@ -76,9 +76,7 @@ def fit_chain(
             kin=tuple(tuple(labels.index(label) for label in one) for one in kin),
             repeated=repeated,
         )
-        for steps, (evidence, within), prior_weight, repeated in product(
-            candidates, exponents, PRIOR_WEIGHTS, REPEATED
-        )
+        for steps, (evidence, within), prior_weight, repeated in product(candidates, exponents, PRIOR_WEIGHTS, REPEATED)
     )
     return min(chains, key=lambda chain: log_loss(courses, chain))
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from models.scoring.assessment import Assessment
 from models.scoring.crossvalidation import CrossValidation
@@ -90,8 +91,29 @@ def crossvalidated(result: CrossValidation) -> str:
         lines += ["", f"{PAST_IN_WORDS} The chain of each run was fitted on its training groups alone."]
         if result.with_past.ten_seconds is not None:
             lines += ["", TEN_SECONDS_IN_WORDS]
+    lines += _streams(result)
     lines += ["", "Per activity, over all held-out windows of the first seed:", "", _per_class(result.pooled.per_class)]
     return "\n".join(lines)
+
+
+def _streams(result: CrossValidation) -> list[str]:
+    """What is told of whole recordings of who was held out: the mean of runs, and how far they go apart."""
+    if not result.streams():
+        return []
+    return [
+        "",
+        (
+            "Whole recordings of who was held out, through the recognizer, by a bundle of each run's network and of "
+            "smoothing fitted on its training groups alone; shares are of labelled time."
+        ),
+        "",
+        "| | mean of runs | least | most |",
+        "|---|---|---|---|",
+        *(
+            f"| {name} | {np.mean(values):.4g} | {min(values):.4g} | {max(values):.4g} |"
+            for name, values in result.streams().items()
+        ),
+    ]
 
 
 def _options(result: CrossValidation) -> str:

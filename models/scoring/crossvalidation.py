@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -12,6 +12,7 @@ import numpy as np
 from models.scoring.evaluation import Figures, GroupFigures, pooled
 from models.scoring.past import PastFigures, WithoutGyro, ways
 from models.scoring.spread import OverSeeds, Spread, over_seeds, spread_over_groups
+from models.scoring.streaming import StreamingAssessment
 from streamer.bundle import ModelBundle
 from streamer.errors import ConfigError
 
@@ -32,6 +33,24 @@ _KEYS: Final = (
 )
 
 
+#: What is told of whole recordings, in words.
+STREAMED: Final[dict[str, Callable[[StreamingAssessment], float]]] = {
+    "hours": lambda one: one.seconds / 3600,
+    "right in hindsight": lambda one: one.hindsight_accuracy,
+    "right live": lambda one: one.live_accuracy,
+    "a right group, in hindsight": lambda one: one.hindsight_group_right,
+    "a wrong one": lambda one: one.hindsight_group - one.hindsight_group_right,
+    "unknown": lambda one: one.hindsight_unknown,
+    "bout F1": lambda one: one.segments.bout_f1,
+    "insertions per hour": lambda one: one.segments.insertions_per_h,
+    "fragmented": lambda one: one.segments.fragmentation,
+    "edit score": lambda one: one.segments.edit_score,
+    "time to detection, median s": lambda one: np.inf if one.detection_median_s is None else one.detection_median_s,
+    "95th percentile, s": lambda one: np.inf if one.detection_p95_s is None else one.detection_p95_s,
+    "never detected": lambda one: one.never_detected,
+}
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One fitted model on groups that it did not see.
 
@@ -48,6 +67,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
             the recipe has none, and in bundles.
         without_gyro: of the same windows without their gyroscope; None where a feed cannot lack it, and in bundles.
         past_accuracy: that of `with_past` in order, which bundles keep.
+        streamed: of whole recordings of these groups through the recognizer, by a bundle of this run's network and of
+            smoothing fitted on training groups alone; None where the recipe has no chain.
     """
 
     seed: int
@@ -67,6 +88,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     with_past: PastFigures | None = None
     without_gyro: WithoutGyro | None = None
     past_accuracy: float | None = None
+    streamed: StreamingAssessment | None = None
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,8 +198,13 @@ class CrossValidation(msgspec.Struct, frozen=True, kw_only=True):
         found = ways(self.pooled, self.with_past, self.without_gyro)
         return found if len(found) > 1 else []
 
+    def streams(self) -> dict[str, list[float]]:
+        """What `Run.streamed` says, run by run; nothing where recordings were not streamed."""
+        told = [run.streamed for run in self.runs if run.streamed is not None]
+        return {name: [of(one) for one in told] for name, of in STREAMED.items()} if told else {}
+
     def without_details(self) -> CrossValidation:
-        """The document as bundles hold it: runs without their confusions and bins."""
+        """The document as bundles hold it: runs without their confusions, bins and people."""
         runs = tuple(
             msgspec.structs.replace(
                 run,
@@ -185,6 +212,7 @@ class CrossValidation(msgspec.Struct, frozen=True, kw_only=True):
                 with_past=None,
                 without_gyro=None,
                 past_accuracy=run.past_accuracy if run.with_past is None else run.with_past.in_order.accuracy,
+                streamed=run.streamed and msgspec.structs.replace(run.streamed, per_group={}, spread={}),
             )
             for run in self.runs
         )
@@ -227,6 +255,10 @@ class CrossValidation(msgspec.Struct, frozen=True, kw_only=True):
         if past:
             lines.append(f"  worst run with their past: accuracy {min(past):.4f}")
         lines += [f"  {name} by group, mean over seeds: {one.text()}" for name, one in self.spread.items()]
+        lines += [
+            f"  streamed, {name}: mean of runs {np.mean(values):.4f}, from {min(values):.4f} to {max(values):.4f}"
+            for name, values in self.streams().items()
+        ]
         if self.leaky_random_split is not None:
             leaky = ", ".join(f"{name} {value:.4f}" for name, value in self.leaky_random_split.items())
             lines.append(f"random 70/30 split of neighbouring windows, which leaks: {leaky}")

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import msgspec
 import numpy as np
 
+from models.bundling import make_bundle
 from models.fitting.calibration import CALIBRATION_FOLDS, Calibration, Made, calibrate, predictor
 from models.fitting.epoch import Epoch
 from models.fitting.smoothing import spliced
@@ -31,6 +34,7 @@ from models.fitting.training import (
     training_sittings,
     training_windows,
 )
+from models.nets.networks import Network
 from models.nets.worn import COST_OF_DOUBT
 from models.recipes import Recipe
 from models.scoring.crossvalidation import CrossValidation, Run, Settings, put_together
@@ -46,6 +50,7 @@ from models.scoring.past import (
     ten_second_pasts,
     with_past,
 )
+from models.scoring.streaming import StreamingAssessment, stream, streaming_figures
 from models.windows.data import (
     LabelledWindows,
     Sitting,
@@ -228,7 +233,7 @@ class _Bench:
         everybody = {sitting.group for sitting in self._sittings}
         dealt = group_folds(self._plain.groups.tolist(), folds, seed=seed) if folds else []
         held = dealt[fold] if folds else frozenset[str]()
-        temperature, calibrated_on, chain = 1.0, frozenset[str](), None
+        temperature, calibrated_on, chain, calibration = 1.0, frozenset[str](), None, None
         if self._settings.calibrated and recipe.chained:
             others = [one for one in dealt if one != held]
             calibration = self._calibration(frozenset(everybody - held), others, on_epoch)
@@ -273,6 +278,7 @@ class _Bench:
                 alone=score(lacking(scored.samples), scored, recipe.labels),
                 with_past=None if chain is None else self._past(lacking, scored, chain),
             ),
+            streamed=None if calibration is None else self._streamed(network, calibration, set(figures.per_group)),
         )
 
     def _calibration(self, groups: frozenset[str], others: Sequence[frozenset[str]], on_epoch: OnEpoch) -> Calibration:
@@ -297,14 +303,30 @@ class _Bench:
             self._calibrations[groups] = found
         return self._calibrations[groups]
 
+    def _streamed(self, network: Network, calibration: Calibration, people: Collection[str]) -> StreamingAssessment:
+        """Of recordings of these people; of those of one activity at a time, joined in random order."""
+        met = self._of(people)
+        if self._recipe.dataset != "hapt":
+            met = spliced(met, seed=0)
+        with TemporaryDirectory() as folder:
+            bundle = make_bundle(self._recipe, network, calibration, Path(folder) / "held-out", seed=_CALIBRATION_SEED)
+        streamed = [stream(bundle, sitting.recording) for sitting in met]
+        found = streaming_figures(bundle, self._recipe.dataset, streamed)
+        return msgspec.structs.replace(
+            found, seen_in_training=False, protocol=f"{len(met)} recordings of who was held out, through the recognizer"
+        )
+
+    def _of(self, people: Collection[str]) -> list[Sitting]:
+        # Official test subjects are in no fold.
+        sittings = self._sittings if self._settings.folds else sittings_of(self._recipe.dataset)
+        return [sitting for sitting in sittings if sitting.group in people]
+
     def _past(self, predict: Predict, scored: LabelledWindows, chain: Chain) -> PastFigures:
         """Of what is scored; of data sets of one activity at a time, of their recordings joined in random order."""
-        recipe, people = self._recipe, set(scored.groups.tolist())
+        recipe, met = self._recipe, self._of(set(scored.groups.tolist()))
         if self._settings.all_subjects or not self._settings.folds:
-            met = [sitting for sitting in sittings_of("hapt") if sitting.group in people]
             pasts = official_pasts(met, scored, predict, hop_len=recipe.spec.hop_len)
             return past_figures(pasts, scored, recipe.labels, chain)
-        met = [sitting for sitting in self._sittings if sitting.group in people]
         of = (recipe.spec, recipe.labels, predict)
         if recipe.dataset == "hapt":
             return past_figures(*own_pasts(met, *of), recipe.labels, chain)

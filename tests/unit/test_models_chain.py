@@ -354,6 +354,12 @@ def test_cross_validation_scores_windows_alone_and_with_their_past(people: list[
     assert "  with their past, first seed: accuracy " in found.text()
     assert found.with_past_over_seeds["in order"]["accuracy"].mean == past.in_order.accuracy
     assert found.without_details().runs[0].with_past is None
+    streamed = run.streamed
+    assert streamed is not None
+    assert set(streamed.per_group) == set(run.groups)
+    assert (streamed.seen_in_training, streamed.seconds > 60) == (False, True)
+    assert "  streamed, right in hindsight: mean of runs " in found.text()
+    assert found.without_details().streams() == found.streams()
 
 
 def test_varied_recordings_are_scored_with_their_past_too(rising: ModelBundle) -> None:
