@@ -108,7 +108,8 @@ def finish_bundle(
     say(f"{recipe.name}: {len(sittings)} recordings; fitting without some groups, to calibrate on them")
     train = training_windows(recipe, sittings, seed=seed)
     calibration = calibrate(recipe, sittings, seed=seed, windows=train, on_epoch=on_epoch)
-    say(f"temperature {calibration.temperature:.3f}, {calibration.smoothing}; fitting on all training groups")
+    told = f"temperature {calibration.temperature:.3f}, enter {calibration.smoothing.enter:g}"
+    say(f"{told}, leave {calibration.smoothing.leave:g}; fitting on all training groups")
     network, _ = make_network(recipe, sittings, train, seed=seed, on_epoch=on_epoch)
     profile = training_profile(recipe, sittings)
     bundle = make_bundle(recipe, network, calibration, folder, seed=seed, training=figures, profile=profile)

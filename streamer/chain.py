@@ -4,7 +4,7 @@ A window tells some states apart badly, such as sitting and standing, while it t
 The filter weighs what a window says by what the windows before it leave possible:
 
     p_s  <-  (sum over r of p_r steps[r][s]) x exp(e_s), divided by its sum        `start` at a segment's first window
-    e_s  =   v_s - repeated x v_s of the window before         nothing is taken off at a segment's first window
+    e_s  =   v_s - repeated x v_s of the window before         (1 + repeated) x v_s at a segment's first window
     v_s  =   evidence x m + within x (log f_s - m)      m: log of the sum of f over the kin of s
     f_s  =   q_s / prior_s ^ prior_weight               q: the model's output for the window, FLOOR at least
 
@@ -15,7 +15,8 @@ Sources: forward recursion: Rabiner, A tutorial on hidden Markov models, Proc. I
 network's posteriors over priors as likelihoods: Bourlard and Morgan, Connectionist speech recognition, 1994. The two
 exponents and `repeated`: neighbouring windows overlap and err alike, so that each is less evidence than independent
 ones would be, least of all between kin, and most where it says something else than the one before: v is taken for a
-first-order autoregression.
+first-order autoregression, of which a first value tells as much more than a later one's deviation from `repeated` of
+the value before.
 """
 
 from __future__ import annotations
@@ -160,7 +161,7 @@ class ForwardFilter:
         newest = self._says(probabilities)
         evidence = newest
         if self._repeated:
-            evidence = newest - self._repeated * np.where(started[:, None], said, 0.0)
+            evidence = np.where(started[:, None], newest - self._repeated * said, (1.0 + self._repeated) * newest)
         # Within 1e-24 and 1e24 for FLOOR and the bounds of a chain: no need to scale it.
         found = expected * np.exp(evidence)
         share: Float64 = found / found.sum(axis=1, keepdims=True)
