@@ -232,7 +232,7 @@ _RECIPES: Final = (
         stream_on=("fitbit",),
         stress_on=("fitbit",),
         min_feed_rate_hz=10.0,
-        version="2",
+        version="3",
         chained=True,
         unworn_s=20.0,
         # A wrist at rest looks like a table to an accelerometer: at a cost of 3 a quarter of held-out training people's
