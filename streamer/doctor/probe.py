@@ -144,8 +144,10 @@ class Probe:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # An interrupt may have come while paho held a lock, which a goodbye would wait for without end.
+        if kind is not KeyboardInterrupt:
+            self.close()
 
     def open(self) -> int:
         """Connect; the broker's answer, 0 for yes, NO_ANSWER where it hangs up without one.

@@ -441,6 +441,16 @@ def test_a_terminal_shows_how_long_the_doctor_listens_and_lines_that_fit(mosquit
         assert not terminal.has("listening")
 
 
+def test_who_interrupts_the_doctor_waits_for_no_lock(mosquitto: Mosquitto) -> None:
+    login = Login(host=HOST, port=mosquitto.port, username=None, password=None)
+    one = Probe(login, "interrupted", mqtt_5=True)
+    assert one.open() == 0
+    # As paho leaves it where the interrupt comes between taking a lock and holding it.
+    with one._client._msgtime_mutex, pytest.raises(KeyboardInterrupt), one:
+        raise KeyboardInterrupt
+    one.close()
+
+
 # The command --------------------------------------------------------------------------------------------------------
 
 
