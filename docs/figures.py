@@ -311,7 +311,9 @@ def draw_change(axes: Axes) -> None:
         (change.decided_s, "decided_ns", ORANGE),
     ):
         axes.axvline(at_s, color=color, linewidth=1.5)
-        axes.text(at_s + 0.1, 1.06, name, color=color)
+        # The change stands to the left of its line: the onset may lie close behind it.
+        beside_s, side = (-0.1, "right") if at_s == 0 else (0.1, "left")
+        axes.text(at_s + beside_s, 1.06, name, color=color, ha=side)
     axes.set(
         xlabel=f"s from the change, {change.before} to {change.after}",
         ylabel=f"probability of {change.after}",
