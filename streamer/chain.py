@@ -15,8 +15,8 @@ Sources: forward recursion: Rabiner, A tutorial on hidden Markov models, Proc. I
 network's posteriors over priors as likelihoods: Bourlard and Morgan, Connectionist speech recognition, 1994. The two
 exponents and `repeated`: neighbouring windows overlap and err alike, so that each is less evidence than independent
 ones would be, least of all between kin, and most where it says something else than the one before: v is taken for a
-first-order autoregression, of which a first value tells as much more than a later one's deviation from `repeated` of
-the value before.
+first-order autoregression, of which a first value tells 1 + repeated times what a later one's deviation from `repeated`
+of the value before it does.
 """
 
 from __future__ import annotations

@@ -171,7 +171,6 @@ class AiomqttConnection:
                     self._paho.loop_read()
             except OSError as error:
                 raise SessionError(str(error)) from error
-        raise SessionError("the connection was closed")
 
 
 class _Forward(asyncio.Queue[aiomqtt.Message]):
