@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -128,6 +130,10 @@ def figures_of(stretch: Stretch, feed: Feed | None, seconds: Seconds) -> dict[st
     return found
 
 
+#: What nearly every watch has of either.
+_NO_KINDS: Final[frozenset[Kind]] = frozenset()
+_NO_FINDINGS: Final[Mapping[Kind, Finding]] = MappingProxyType({})
+
 #: Seconds of directions after which they count half.
 _MEMORY_S: Final = 3600
 
@@ -137,17 +143,18 @@ class Verdict:
 
     A finding holds once two judgements in a row have it, until two in a row don't.
 
-    State: what holds, what has been told, what the latest judgement found, and seconds by gravity's direction.
+    State: what holds, what has been told, what the latest judgement found, and seconds by gravity's direction. Nearly
+    always nothing of it is there, and that is one nothing for all watches.
     """
 
     __slots__ = ("_directions", "_latest", "_told", "holds", "seeming")
 
     def __init__(self) -> None:
-        self.holds: dict[Kind, Finding] = {}
+        self.holds: Mapping[Kind, Finding] = _NO_FINDINGS
         #: What seemed to hold, and was something else.
-        self.seeming: frozenset[Kind] = frozenset()
-        self._told: frozenset[Kind] = frozenset()
-        self._latest: dict[Kind, Finding] = {}
+        self.seeming = _NO_KINDS
+        self._told = _NO_KINDS
+        self._latest: Mapping[Kind, Finding] = _NO_FINDINGS
         self._directions: Int64 | None = None
 
     @property
@@ -168,11 +175,11 @@ class Verdict:
             found += judge_orientation(known, profile)
             # What was long ago counts less: a watch may be worn otherwise tomorrow.
             self._directions = (known if int(known.sum()) < _MEMORY_S else known // 2).astype(np.uint16)
-        before, self._latest = self._latest, {finding.kind: finding for finding in found}
+        before, self._latest = self._latest, {finding.kind: finding for finding in found} or _NO_FINDINGS
         held = {kind: finding for kind, finding in self.holds.items() if kind in before or kind in self._latest}
         holds = held | {kind: finding for kind, finding in self._latest.items() if kind in before or kind in held}
-        self.seeming |= {kind for real in holds for kind in _SEEMING.get(real, ())}
-        self.holds = {kind: finding for kind, finding in holds.items() if kind not in self.seeming}
+        self.seeming = self.seeming.union(*(_SEEMING.get(real, ()) for real in holds)) or _NO_KINDS
+        self.holds = {kind: finding for kind, finding in holds.items() if kind not in self.seeming} or _NO_FINDINGS
         new = [finding for kind, finding in self.holds.items() if kind not in self._told]
-        self._told |= self.holds.keys()
+        self._told = self._told.union(self.holds) or _NO_KINDS
         return new
