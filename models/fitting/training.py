@@ -102,7 +102,7 @@ def _taught_worn(recipe: Recipe, sittings: Iterable[Sitting], train: LabelledWin
     turned = WindowVarier(recipe.variety, recipe.spec.channels, scale)
     lacking = WindowVarier(WindowVariety(without_gyro=recipe.variety.without_gyro), recipe.spec.channels, scale)
     torch.manual_seed(seed)
-    worn = Worn.of(recipe.spec.channels, recipe.spec.rate_hz)
+    worn = Worn.of(recipe.spec.channels, rate_hz=recipe.spec.rate_hz, window_len=recipe.spec.window_len)
     return fit_worn(
         worn,
         torch.cat([wearers, turned(wearers, generator)]),

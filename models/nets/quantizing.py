@@ -46,7 +46,7 @@ _CALIBRATION_SITTINGS: Final = 16
 #: thousand reaches is not worth the steps that it takes from all others.
 _CALIBRATION_BATCH: Final = 16
 #: Constants of fewer numbers are left as they are.
-_WORTH_PACKING: Final = 512
+_WORTH_PACKING: Final = 256
 #: Operations in which weights are multiplied with what comes in.
 _PRODUCTS: Final = frozenset({"Conv", "Gemm", "MatMul"})
 _RECURRENT: Final = frozenset({"LSTM", "GRU", "RNN"})

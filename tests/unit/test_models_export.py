@@ -32,7 +32,7 @@ def network(kind: str) -> Network:
     torch.manual_seed(1)
     built = build(CONFIGS[kind.split(maxsplit=1)[0]], channels=CHANNELS, outputs=LABELS)
     if kind.endswith("wearer"):
-        built.worn = Worn(((0, 1, 2), (3, 4, 5)), (0, 1, 2), smooth_len=5)
+        built.worn = Worn(((0, 1, 2), (3, 4, 5)), (0, 1, 2), window_len=WINDOW_LEN, smooth_len=5, block_len=8)
     built.scale.copy_(torch.rand(CHANNELS) + 0.5)
     with torch.no_grad():
         for _ in range(5):

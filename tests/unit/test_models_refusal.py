@@ -144,7 +144,7 @@ def test_the_graph_says_what_torch_says_and_the_same_bits_for_any_batch(network:
 def test_refusal_takes_from_a_model_that_asks_for_a_wearer_as_from_any(refusal: Refusal) -> None:
     torch.manual_seed(2)
     net = build(CnnConfig(widths=(8, 12)), channels=3, outputs=3).eval()
-    net.worn = Worn(((0, 1, 2),), (0, 1, 2), smooth_len=4)
+    net.worn = Worn(((0, 1, 2),), (0, 1, 2), window_len=WINDOW_LEN, smooth_len=4, block_len=8)
     samples = windows(50, seed=17).samples
     found = session(with_refusal(to_onnx(net, window_len=WINDOW_LEN), refusal)).run(None, {"windows": samples})[0]
     np.testing.assert_allclose(found, predict(net, samples) * factors(refusal, net, samples)[:, None], atol=1e-3)
