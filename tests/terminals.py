@@ -18,9 +18,11 @@ import pyte
 
 from tests.servers import wait_until
 
-#: Gives a program its terminal, as a shell does: it becomes the terminal's foreground.
+#: Gives a program its terminal, as a shell does: it becomes the terminal's foreground, and heeds Ctrl-C even where the
+#: tests were started in the background of a script, which ignores that.
 _AS_A_SHELL: Final = (
-    "import fcntl, os, sys, termios\n"
+    "import fcntl, os, signal, sys, termios\n"
+    "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
     "os.setsid()\n"
     "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
     "os.execvp(sys.argv[1], sys.argv[1:])\n"

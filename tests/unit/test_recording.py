@@ -238,7 +238,8 @@ def test_csv_parquet_and_npz_of_one_recording_give_the_same_events_to_the_byte(t
     write_csv(tmp_path / "r.csv", recordings)
     files = [tmp_path / "r.csv", in_npz(tmp_path / "r.npz", recordings), in_parquet(tmp_path / "r.parquet", recordings)]
     from_csv, *others = [
-        [encode_event(event) for event in classify_file(file, model="uci-har-cnn", every_window=True)] for file in files
+        [encode_event(event) for event in classify_file(file, model="uci-har-lstm", every_window=True)]
+        for file in files
     ]
     assert len(from_csv) > 20
     for events in others:
