@@ -32,7 +32,7 @@ HIDDEN: Final = 32
 #: Added to a power before its root, which would magnify how a sum of nothing was rounded; a twentieth of the power of
 #: the least noise that an accelerometer has, in g².
 QUIET: Final = 1e-8
-#: Bands of the spectrum, each a like part of an octave wide.
+#: Bands of the spectrum, evenly spaced by the logarithm of frequency.
 BANDS: Final = 7
 _EPOCHS: Final = 25
 _BATCH_SIZE: Final = 512

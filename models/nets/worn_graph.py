@@ -100,6 +100,8 @@ def worn_of(nodes: Sequence[onnx.NodeProto], constants: Mapping[str, NDArray[np.
     gathers, (hidden, last), pools, products = (
         [node for node in nodes if node.op_type == kind] for kind in ("Gather", "Gemm", "AveragePool", "Mul")
     )
+    if (len(gathers), len(pools)) != (3, 3):
+        raise ValueError("what knows a wearer is as another release wrote it")
     places, gravity = ([int(place) for place in constants[node.input[1]]] for node in gathers[:2])
     smooth_len, block_len = (
         int(next(a for a in node.attribute if a.name == "kernel_shape").ints[0]) for node in pools[:2]

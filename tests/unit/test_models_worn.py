@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from torch import Tensor
 
 from models.nets.worn import Worn, fit_worn
+from models.nets.worn_graph import worn_nodes, worn_of
 
 CHANNELS = ("body_acc_x", "body_acc_y", "body_acc_z", "gravity_x", "gravity_y", "gravity_z")
 RATE_HZ, WINDOW_LEN = 20, 100
@@ -72,3 +74,13 @@ def test_motion_as_strong_is_told_by_how_it_is_spread(
     )
     assert (asked(windows(worn, 200, seed=3)) > 0.5).float().mean() > 0.95
     assert (asked(windows(nobody, 200, seed=4)) < 0.5).float().mean() > 0.95
+
+
+def test_what_another_release_wrote_is_told_from_faults() -> None:
+    graph, _ = worn_nodes(Worn.of(CHANNELS, rate_hz=RATE_HZ, window_len=WINDOW_LEN), "windows")
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.constants}
+    assert worn_of(graph.nodes, constants).window_len == WINDOW_LEN
+    # Up to version 3 of the default model there were no parts of a window.
+    of_before = [node for node in graph.nodes if node.op_type != "AveragePool"]
+    with pytest.raises(ValueError, match="as another release wrote it"):
+        worn_of(of_before, constants)
