@@ -182,7 +182,9 @@ _FITBIT: Final = PreprocessingSpec(
 )
 
 
-def _waist(*, name: str, summary: str, network: NetworkConfig, version: str) -> Recipe:
+def _waist(
+    *, name: str, summary: str, network: NetworkConfig, epochs: int, without_gyro: float, version: str
+) -> Recipe:
     """A model of HAPT's phones at the waist, for phones, sensors and networks as they come."""
     return Recipe(
         name=name,
@@ -193,8 +195,8 @@ def _waist(*, name: str, summary: str, network: NetworkConfig, version: str) -> 
         spec=_UCI_EITHER,
         network=network,
         passes=_UCI_VARIED,
-        schedule=Schedule(epochs=30, windows_per_epoch=10_000, batch_size=64, learning_rate=3e-3),
-        variety=WindowVariety(rotation_deg=35.0, scale=0.1, without_gyro=0.3),
+        schedule=Schedule(epochs=epochs, windows_per_epoch=10_000, batch_size=64, learning_rate=3e-3),
+        variety=WindowVariety(rotation_deg=35.0, scale=0.1, without_gyro=without_gyro),
         folds=5,
         evaluate_on=("uci-har", "hapt"),
         stream_on=("hapt",),
@@ -250,12 +252,16 @@ _RECIPES: Final = (
         name="uci-har-cnn",
         summary="6 activities from a phone at the waist, 10 to 50 Hz, with or without gyroscope; residual CNN, chain",
         network=CnnConfig(widths=(24, 48, 80)),
-        version="3",
+        epochs=90,
+        without_gyro=0.5,
+        version="4",
     ),
     _waist(
         name="uci-har-convlstm",
         summary="6 activities from a phone at the waist, 10 to 50 Hz, with or without gyroscope; conv-LSTM, chain",
         network=ConvLstmConfig(stem=(48, 64), hidden=96),
+        epochs=30,
+        without_gyro=0.3,
         version="2",
     ),
     Recipe(
