@@ -168,15 +168,20 @@ _MEASURE: Final = """(seconds) => new Promise((resolve) => {
     .observe({ entryTypes: ["longtask"] });
   const began = performance.now();
   const places = () => [...document.querySelectorAll("#watches .lanes canvas")].map((canvas) => canvas.style.transform);
-  const from = places();
+  const from = places(), moved = new Set();
+  let looked = 0;
   const step = (now) => {
     frames += 1;
+    if (now - began > 500 * (looked + 1)) {
+      looked += 1;
+      places().forEach((place, i) => { if (place !== from[i]) moved.add(i); });
+    }
     worst = Math.max(worst, now - before);
     before = now;
     if (now - began < 1000 * seconds) requestAnimationFrame(step);
     else resolve({
       frames, per_s: frames / seconds, long_share: long / 1000 / seconds, worst_ms: worst,
-      moved: places().filter((place, i) => place !== from[i]).length,
+      moved: moved.size,
     });
   };
   requestAnimationFrame(step);
@@ -207,8 +212,8 @@ def test_fifty_watches_keep_moving(
         sender.wait(timeout=20)
     print(measured)  # noqa: T201 - a figure for whoever asks
     assert troubles == []
-    # One may by chance stand where it stood before.
-    assert measured["moved"] >= 48
+    # Looked at six times: a tape that was drawn anew may by chance stand where it stood at first.
+    assert measured["moved"] == 50
     # In CPU time, whatever else the machine does: thirty frames a second would leave it time, without a graphics card
     # and on a page four times as large as a screen.
     assert measured["cpu_ms_a_frame"] < 33
