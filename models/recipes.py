@@ -260,6 +260,7 @@ _RECIPES: Final = (
         name="uci-har-convlstm",
         summary="6 activities from a phone at the waist, 10 to 50 Hz, with or without gyroscope; conv-LSTM, chain",
         network=ConvLstmConfig(stem=(48, 64), hidden=96),
+        # More were tried of the CNN alone.
         epochs=30,
         without_gyro=0.3,
         version="2",

@@ -212,7 +212,7 @@ def test_fifty_watches_keep_moving(
         sender.wait(timeout=20)
     print(measured)  # noqa: T201 - a figure for whoever asks
     assert troubles == []
-    # Looked at six times: a tape that was drawn anew may by chance stand where it stood at first.
+    # Looked at every half second: a tape that was drawn anew may by chance stand where it stood at first.
     assert measured["moved"] == 50
     # In CPU time, whatever else the machine does: thirty frames a second would leave it time, without a graphics card
     # and on a page four times as large as a screen.

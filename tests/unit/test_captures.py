@@ -28,7 +28,7 @@ from tests import phone
 from tests.motion import MS, SECOND, Feed, feeds, messages, noise, turns
 
 FORMATS = (".jsonl", ".csv", ".parquet")
-# It tells no noise from a wearer, so that what feeds a test may be noise.
+# It does not ask whether anybody wears the watch, so a test may feed it noise.
 MODEL = "uci-har-lstm"
 ARRIVED_NS = 1_800_000_000_000_000_000
 
