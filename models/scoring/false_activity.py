@@ -15,6 +15,7 @@ import msgspec
 from models.scoring.subjects import Subjects, sittings_to_meet
 from models.windows.data import Sitting
 from models.windows.unworn import EVALUATION_SEED, HELD_OUT_KINDS, TRAINING_KINDS, Kind, streams_of
+from models.windows.variations import without_gyro
 from streamer.bundle import ModelBundle
 from streamer.classifier import Classifier
 from streamer.offline import classify_recording
@@ -38,6 +39,7 @@ class FalseActivity(msgspec.Struct, frozen=True, kw_only=True):
         streams: how many.
         hours: their length together.
         activity_share: share of the time inside a bout of one of the bundle's activities.
+        share_without_gyro: the same where the streams have no angular rates; None where a feed cannot lack them.
         streams_with_activity: streams in which there was any such bout.
         per_hour: such bouts told per hour.
         told: share of all time by activity told, largest first; groups and unknown included.
@@ -48,6 +50,7 @@ class FalseActivity(msgspec.Struct, frozen=True, kw_only=True):
     streams: int
     hours: float
     activity_share: float
+    share_without_gyro: float | None = None
     streams_with_activity: int
     per_hour: float
     told: dict[str, float]
@@ -70,18 +73,27 @@ class Unworn(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     kinds: tuple[FalseActivity, ...]
 
+    @property
+    def may_lack_gyro(self) -> bool:
+        """Whether shares without angular rates stand beside the others."""
+        return any(one.share_without_gyro is not None for one in self.kinds)
+
     def json(self) -> bytes:
         """One JSON document."""
         return msgspec.json.format(msgspec.json.encode(self)) + b"\n"
 
     def rows(self) -> list[tuple[str, ...]]:
-        """The table's cells: kind, taught, hours, share of time in an activity, streams, bouts per hour, told most."""
+        """The table's cells: kind, taught, hours, share of time in an activity, streams, bouts per hour, told most.
+
+        Behind the share stands that without the gyroscope, where a feed may lack it.
+        """
         return [
             (
                 one.kind + (" (as recorded)" if one.kind == WORN else ""),
                 "" if one.kind == WORN else "never" if one.held_out else "may be",
                 f"{one.hours:.1f}",
                 f"{100 * one.activity_share:.1f} %",
+                *(() if one.share_without_gyro is None else (f"{100 * one.share_without_gyro:.1f} %",)),
                 f"{one.streams_with_activity} of {one.streams}",
                 f"{one.per_hour:.1f}",
                 ", ".join(f"{name} {100 * share:.0f} %" for name, share in list(one.told.items())[:3]),
@@ -91,8 +103,9 @@ class Unworn(msgspec.Struct, frozen=True, kw_only=True):
 
     def text(self) -> str:
         """A table for people."""
-        head = ("", "taught", "hours", "activity", "streams", "per hour", "told most")
-        widths = (22, 8, 7, 10, 11, 10, 0)
+        lacking = ("no gyro",) * self.may_lack_gyro
+        head = ("", "taught", "hours", "activity", *lacking, "streams", "per hour", "told most")
+        widths = (22, 8, 7, 10, *(10 for _ in lacking), 11, 10, 0)
         lines = [
             f"{self.bundle} ({self.digest}), watches that nobody wears; dead axes of {self.dataset}: {self.protocol}"
         ]
@@ -109,6 +122,7 @@ class Unworn(msgspec.Struct, frozen=True, kw_only=True):
             "taught",
             "hours",
             "time told as an activity",
+            *("the same without gyroscope",) * self.may_lack_gyro,
             "streams with one",
             "bouts per hour",
             "told most",
@@ -183,18 +197,27 @@ def told_of(
     Raises:
         ValueError: there are no recordings.
     """
-    told: Counter[str] = Counter()
-    total_ns = bouts = count = streams_with = 0
+
+    def told(recording: Recording) -> list[tuple[str, int]]:
+        events = list(classify_recording(Recognizer(bundle, classifier=classifier), recording))
+        return list(_held(events, recording.end_ns))
+
+    def activities(bouts: Iterable[tuple[str, int]]) -> list[int]:
+        return [length_ns for activity, length_ns in bouts if activity in bundle.labels]
+
+    held: Counter[str] = Counter()
+    total_ns = bouts = count = streams_with = lacking_ns = 0
+    may_lack = "gyro" in bundle.spec.optional_sensors
     for recording in recordings:
         count += 1
         total_ns += recording.end_ns - recording.start_ns
-        events = list(classify_recording(Recognizer(bundle, classifier=classifier), recording))
-        activities = 0
-        for activity, length_ns in _held(events, recording.end_ns):
-            told[activity] += length_ns
-            activities += activity in bundle.labels
-        bouts += activities
-        streams_with += bool(activities)
+        found = told(recording)
+        for activity, length_ns in found:
+            held[activity] += length_ns
+        bouts += len(activities(found))
+        streams_with += bool(activities(found))
+        if may_lack:
+            lacking_ns += sum(activities(told(without_gyro(recording))))
     if not total_ns:
         raise ValueError(f"no recordings of kind {kind}; expected some")
     return FalseActivity(
@@ -202,10 +225,11 @@ def told_of(
         held_out=kind in HELD_OUT_KINDS,
         streams=count,
         hours=total_ns / 3.6e12,
-        activity_share=sum(told[label] for label in bundle.labels) / total_ns,
+        activity_share=sum(held[label] for label in bundle.labels) / total_ns,
+        share_without_gyro=lacking_ns / total_ns if may_lack else None,
         streams_with_activity=streams_with,
         per_hour=bouts / (total_ns / 3.6e12),
-        told={activity: length_ns / total_ns for activity, length_ns in told.most_common()},
+        told={activity: length_ns / total_ns for activity, length_ns in held.most_common()},
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -22,9 +23,9 @@ from models.windows.unworn import (
     unworn,
     unworn_windows,
 )
-from streamer.imu import STANDARD_GRAVITY
+from streamer.imu import STANDARD_GRAVITY, ImuBatch
 from streamer.recording import Recording
-from tests.bundles import POSTURE_SPEC, make_bundle
+from tests.bundles import POSTURE_SPEC, POSTURES, make_bundle
 from tests.motion import noise, still
 
 GENERATED: tuple[Generated, ...] = get_args(Generated)
@@ -118,3 +119,16 @@ def test_time_told_as_an_activity_is_counted_and_unknown_is_not(tmp_path: Path) 
     nobody = told_of(bundle, streams_of("zeros", (), seed=EVALUATION_SEED, count=3, seconds=30.0), "zeros")
     assert (nobody.streams, nobody.activity_share, nobody.streams_with_activity, nobody.per_hour) == (3, 0.0, 0, 0.0)
     assert set(nobody.told) == {"unknown"}
+
+
+def test_it_is_counted_without_the_gyroscope_too_where_a_feed_may_lack_it(tmp_path: Path) -> None:
+    spec = msgspec.structs.replace(
+        POSTURE_SPEC, channels=(*POSTURE_SPEC.channels[:3], "gyro_x"), optional_sensors=("gyro",)
+    )
+    bundle = make_bundle(tmp_path, spec=spec, labels=(*POSTURES, "turning"))
+    t_ns, nothing = np.arange(1500) * 20_000_000, np.zeros((1500, 3))
+    spin = Recording("w", "1", (ImuBatch("w", t_ns, nothing, nothing + np.array([20.0, 0.0, 0.0])),))
+    found = told_of(bundle, [spin], "zeros")
+    assert found.activity_share == pytest.approx(29 / 30, abs=0.01)
+    assert found.share_without_gyro == 0.0
+    assert told_of(make_bundle(tmp_path / "needs none"), [spin], "zeros").share_without_gyro is None
