@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -28,6 +29,11 @@ TINY: Recipe = dataclasses.replace(
     RECIPES["wisdm-watch-cnn"],
     name="tiny",
     labels=("walking", "running", "sitting"),
+    spec=msgspec.structs.replace(
+        RECIPES["wisdm-watch-cnn"].spec,
+        channels=("body_acc_x", "body_acc_y", "body_acc_z", "gravity_x", "gravity_y", "gravity_z"),
+        optional_sensors=(),
+    ),
     network=CnnConfig(widths=(8, 16)),
     passes=(Pass(hop_len=25),),
     schedule=Schedule(epochs=6, windows_per_epoch=400, batch_size=32),
