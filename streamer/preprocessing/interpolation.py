@@ -24,7 +24,7 @@ def interpolate(
 
     Args:
         times: (n,) int64 ns, ascending between first and last.
-        values: (n, 3) float64.
+        values: (n, k) float64.
         at: (m,) index of the last reading at or before each wanted time.
         t_ns: (m,) int64 ns, wanted times.
         first: (m,) or (1,) index of the first reading that may be used.
@@ -33,7 +33,7 @@ def interpolate(
             almost the same time cannot make a slope of their noise.
 
     Returns:
-        (m, 3) float64 values and (m,) int64 interval lengths in ns, 0 on a reading.
+        (m, k) float64 values and (m,) int64 interval lengths in ns, 0 on a reading.
 
     Source: Catmull and Rom (1974), "A class of local interpolating splines", in the non-uniform, parabolic form.
     """

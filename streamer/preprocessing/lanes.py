@@ -23,7 +23,7 @@ class Lanes:
 
     Attributes:
         times: (n,) int64 ns, ascending within a lane.
-        values: (n, 3) float64.
+        values: (n, 3) float64, (n, 6) where both sensors are in one lane.
         start, end: (lanes,) int64.
         steady: whether it is known that no step within a lane is longer than a gap.
         released: (lanes,) int64, end of the readings that the watermark has passed.
