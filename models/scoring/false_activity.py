@@ -105,7 +105,7 @@ class Unworn(msgspec.Struct, frozen=True, kw_only=True):
         """A table for people."""
         lacking = ("no gyro",) * self.may_lack_gyro
         head = ("", "taught", "hours", "activity", *lacking, "streams", "per hour", "told most")
-        widths = (22, 8, 7, 10, *(10 for _ in lacking), 11, 10, 0)
+        widths = (22, 8, 7, 10, *(10,) * self.may_lack_gyro, 11, 10, 0)
         lines = [
             f"{self.bundle} ({self.digest}), watches that nobody wears; dead axes of {self.dataset}: {self.protocol}"
         ]
@@ -214,8 +214,9 @@ def told_of(
         found = told(recording)
         for activity, length_ns in found:
             held[activity] += length_ns
-        bouts += len(activities(found))
-        streams_with += bool(activities(found))
+        claimed = activities(found)
+        bouts += len(claimed)
+        streams_with += bool(claimed)
         if may_lack:
             lacking_ns += sum(activities(told(without_gyro(recording))))
     if not total_ns:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamer.likeness.finding import Finding
 from streamer.likeness.stretch import PAUSE_NS, SensorName, Stretch, Track
-from streamer.preprocessing.align import HOLE_PERIODS
+from streamer.preprocessing.interpolation import HOLE_PERIODS
 
 Int64 = NDArray[np.int64]
 

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamer.preprocessing.intake import Intake
-from streamer.preprocessing.interpolation import interpolate
-from streamer.preprocessing.lanes import Lanes
+from streamer.preprocessing.interpolation import along
+from streamer.preprocessing.lanes import Lanes, spread
 from streamer.preprocessing.presence import Presence
 from streamer.preprocessing.segments import Segments, Turn, floor_index
 from streamer.preprocessing.spec import PreprocessingSpec
@@ -37,13 +37,10 @@ MAX_FINE_HZ: Final = 400
 #: time; cut into turns, which changes no sample, they take time but not memory.
 _TURN_SAMPLES: Final = 131_072
 _TURN_SAMPLES_EACH: Final = 256
-#: An interval longer than this many feed periods is a hole. One and a half: half way to one missing reading.
-HOLE_PERIODS: Final = 1.5
 
 #: Back from the end of a run to its last reading, and the one before.
 _LAST_TWO: Final = np.array([1, 2]).reshape(2, 1, 1)
 
-_T = TypeVar("_T", bound=np.generic)
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
 
@@ -316,73 +313,39 @@ class Aligner(Segments):
         slots, n = turn.rows[emitting], counts[emitting]
         end: Int64 = n.cumsum()
         # Samples are numbered through; those of a row count from the next one of its segment.
-        index = np.arange(end[-1]) + _spread(self.next_index[slots] - end + n, n)
-        offset = index * self._spec.period_ns // _spread(self.factor[slots], n)
-        grid_ns = _spread(self.anchor_ns[slots], n) + offset
+        index = np.arange(end[-1]) + spread(self.next_index[slots] - end + n, n)
+        offset = index * self._spec.period_ns // spread(self.factor[slots], n)
+        grid_ns = spread(self.anchor_ns[slots], n) + offset
         if width == 1:
-            return self._along(turn.lanes, emitting, n, grid_ns, run_end=turn.run_end, feed_hz=self.feed_hz[slots, 0])
-        together, lanes = self._together(turn, emitting)
+            return along(turn.lanes, emitting, n, grid_ns, run_end=turn.run_end, feed_hz=self.feed_hz[slots, 0])
+        # Where both sensors come in one message, a time is looked up once, for both.
+        alike = self.feed_hz[slots, 0] == self.feed_hz[slots, 1]
+        together, lanes = turn.lanes.paired(
+            2 * emitting, turn.run_end, alike if turn.used is None else alike & turn.used[emitting]
+        )
         if together.all():
-            return self._along(lanes, np.arange(len(n)), n, grid_ns, run_end=lanes.end, feed_hz=self.feed_hz[slots, 0])
+            return along(lanes, np.arange(len(n)), n, grid_ns, run_end=lanes.end, feed_hz=self.feed_hz[slots, 0])
         samples, hole_ns = np.zeros((len(grid_ns), 3 * width)), np.zeros(len(grid_ns), np.int64)
         of = np.repeat(together, n)
         if together.any():
             rates = self.feed_hz[slots[together], 0]
             own = np.arange(len(rates))
-            samples[of], hole_ns[of] = self._along(
-                lanes, own, n[together], grid_ns[of], run_end=lanes.end, feed_hz=rates
-            )
-        for sensor in range(width):
-            some = ~together if turn.used is None or not sensor else ~together & turn.used[emitting]
-            of = np.repeat(some, n)
-            if some.any():
-                lane, rates = emitting[some] * width + sensor, self.feed_hz[slots[some], sensor]
-                values, own_hole_ns = self._along(
-                    turn.lanes, lane, n[some], grid_ns[of], run_end=turn.run_end, feed_hz=rates
-                )
-                samples[of, 3 * sensor : 3 * sensor + 3] = values
-                hole_ns[of] = np.maximum(hole_ns[of], own_hole_ns)
-        return samples, hole_ns
-
-    @staticmethod
-    def _along(
-        lanes: Lanes, lane: Int64, n: Int64, grid_ns: Int64, *, run_end: Int64, feed_hz: Float64
-    ) -> tuple[Float64, Int64]:
-        """Values of some lanes, whose runs end at `run_end`, at n times each, and the holes that they bridge."""
-        feed_period_ns = 1e9 / feed_hz
-        values, interval_ns = interpolate(
-            lanes.times,
-            lanes.values,
-            lanes.last_at_or_before(_spread(lane, n), grid_ns),
-            grid_ns,
-            first=_spread(lanes.start[lane], n),
-            last=_spread(run_end[lane] - 1, n),
-            min_step_ns=_spread(feed_period_ns / 4, n),
+            samples[of], hole_ns[of] = along(lanes, own, n[together], grid_ns[of], run_end=lanes.end, feed_hz=rates)
+        # The others' sensors one behind the other in one go: calls cost more than numbers.
+        first, second = ~together, ~together if turn.used is None else ~together & turn.used[emitting]
+        of_first, of_second = np.repeat(first, n), np.repeat(second, n)
+        values, own_hole_ns = along(
+            turn.lanes,
+            np.concatenate([2 * emitting[first], 2 * emitting[second] + 1]),
+            np.concatenate([n[first], n[second]]),
+            np.concatenate([grid_ns[of_first], grid_ns[of_second]]),
+            run_end=turn.run_end,
+            feed_hz=np.concatenate([self.feed_hz[slots[first], 0], self.feed_hz[slots[second], 1]]),
         )
-        return values, np.where(interval_ns > _spread(HOLE_PERIODS * feed_period_ns, n), interval_ns, 0)
-
-    def _together(self, turn: Turn, emitting: Int64) -> tuple[NDArray[np.bool_], Lanes]:
-        """Which rows' sensors have readings of the same times, as messages of both bring them; these in one lane each.
-
-        A cubic's weights hang on times alone, and a row of six is fetched as fast as one of three.
-        """
-        lanes, lane, feed_hz = turn.lanes, 2 * emitting, self.feed_hz[turn.rows[emitting]]
-        start, length = lanes.start[lane], turn.run_end[lane] - lanes.start[lane]
-        further = lanes.start[lane + 1] - start
-        together: NDArray[np.bool_] = length == turn.run_end[lane + 1] - lanes.start[lane + 1]
-        together &= feed_hz[:, 0] == feed_hz[:, 1]
-        if turn.used is not None:
-            together &= turn.used[emitting]
-        while True:
-            number = length[together]
-            end: Int64 = number.cumsum()
-            own = np.arange(number.sum()) + np.repeat(start[together] - end + number, number)
-            other = own + np.repeat(further[together], number)
-            apart = lanes.times[own] != lanes.times[other]
-            if not apart.any():
-                values = np.concatenate([lanes.values.take(own, axis=0), lanes.values.take(other, axis=0)], axis=1)
-                return together, Lanes(lanes.times[own], values, end - number, end)
-            together[np.flatnonzero(together)[np.searchsorted(end, np.flatnonzero(apart), side="right")]] = False
+        samples[of_first, :3], samples[of_second, 3:] = np.split(values, [np.count_nonzero(of_first)])
+        hole_ns[of_first], second_hole_ns = np.split(own_hole_ns, [np.count_nonzero(of_first)])
+        hole_ns[of_second] = np.maximum(hole_ns[of_second], second_hole_ns)
+        return samples, hole_ns
 
     def _first_needed(self, turn: Turn) -> Int64:
         """The reading before the one at or before the next grid point, per lane."""
@@ -410,8 +373,3 @@ class Aligner(Segments):
                 # One reading older than the bound stays, so that the age of the wait can still be told.
                 start[lane] += max(int(np.searchsorted(times, oldest)) - 1, 0)
         return stalled
-
-
-def _spread(each: NDArray[_T], n: Int64) -> NDArray[_T]:
-    """Each row's value for each of its n samples; one row's stays as it is, to be broadcast where it meets them."""
-    return each if len(each) == 1 else np.repeat(each, n)

@@ -7,10 +7,43 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.preprocessing.lanes import Lanes, spread
+
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
+#: An interval longer than this many feed periods is a hole. One and a half: half way to one missing reading.
+HOLE_PERIODS: Final = 1.5
 #: From the reading before a time to the four nearest.
 _FOUR: Final = np.array([[-1], [0], [1], [2]])
+
+
+def along(
+    lanes: Lanes, lane: Int64, n: Int64, t_ns: Int64, *, run_end: Int64, feed_hz: Float64
+) -> tuple[Float64, Int64]:
+    """Values of some lanes at n times each, and the holes that these fell into.
+
+    Args:
+        lanes: the readings.
+        lane: (rows,) which of them.
+        n: (rows,) how many times of each.
+        t_ns: (sum(n),) int64 ns, lane after lane.
+        run_end: (lanes,) end of each lane's readings that may be used.
+        feed_hz: (rows,) float64, the feeds' rates.
+
+    Returns:
+        (sum(n), k) float64 values and (sum(n),) int64 lengths of holes in ns, 0 for none.
+    """
+    feed_period_ns = 1e9 / feed_hz
+    values, interval_ns = interpolate(
+        lanes.times,
+        lanes.values,
+        lanes.last_at_or_before(spread(lane, n), t_ns),
+        t_ns,
+        first=spread(lanes.start[lane], n),
+        last=spread(run_end[lane] - 1, n),
+        min_step_ns=spread(feed_period_ns / 4, n),
+    )
+    return values, np.where(interval_ns > spread(HOLE_PERIODS * feed_period_ns, n), interval_ns, 0)
 
 
 def interpolate(

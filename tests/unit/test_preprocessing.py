@@ -124,6 +124,16 @@ def _as(device: str, batch: ImuBatch) -> ImuBatch:
 
 
 @settings(max_examples=30)
+@given(feed=feeds(disorder_ns=0), cuts=turns)
+def test_sensors_of_the_same_times_may_come_in_one_message_or_each_in_its_own(feed: Feed, cuts: list[int]) -> None:
+    (both,) = dataclasses.replace(feed, separate=False).streams("wrist")
+    each = [ImuBatch("wrist", both.t_ns, both.acc, None, both.rate_hz)]
+    each.append(ImuBatch("wrist", both.t_ns, None, both.gyro, both.rate_hz))
+    found, expected = (outcomes(live(BOTH_SENSORS, messages(streams, cuts)))[0] for streams in (each, [both]))
+    assert [outcome for outcome in found if outcome[0] == "window"] == [o for o in expected if o[0] == "window"]
+
+
+@settings(max_examples=30)
 @given(spec=SPECS, feed=feeds(disorder_ns=0), cuts=turns)
 def test_a_recording_and_a_live_stream_give_the_same_windows(
     spec: PreprocessingSpec, feed: Feed, cuts: list[int]
