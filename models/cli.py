@@ -158,6 +158,10 @@ def crossvalidate(
         bool,
         typer.Option(help="fit each run's temperature on some of its training groups, by a fit without them"),
     ] = True,
+    calibration_folds: Annotated[
+        int | None,
+        typer.Option(min=2, help="fit each fold's chain on so many of the others, for fewer fits; on all without it"),
+    ] = None,
     merge: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="take in the runs of another such JSON")
     ] = None,
@@ -184,6 +188,7 @@ def crossvalidate(
         only_folds=fold,
         all_subjects=all_subjects,
         calibrated=calibrate,
+        calibration_folds=calibration_folds,
     )
     files = [*(merge or ()), *([json_file] if json_file is not None and json_file.exists() else [])]
     earlier = [runs_of(file, wanted.settings) for file in files]

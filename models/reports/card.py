@@ -91,14 +91,21 @@ def _protocol(recipe: Recipe, crossvalidations: Sequence[CrossValidation]) -> st
     )
     if any(run.temperature is not None for one in crossvalidations for run in one.runs):
         lines.append(
-            "A cross-validated model's temperature and chain were fitted on its training groups, each as told by a "
-            "network of seed 0 that had not seen it, as the shipped bundle's were."
+            f"A cross-validated model's temperature and chain were fitted on {_calibration_groups(crossvalidations)}, "
+            "each as told by a network of seed 0 that had not seen it, as the shipped bundle's were."
             if recipe.chained
             else "A cross-validated model's temperature was fitted on a fifth of its training groups, by a network "
             "that had not seen them, as the shipped bundle's was."
         )
     lines.append("How each figure is defined: docs/explanation/scoring.md.")
     return "\n".join(f"* {line}" for line in lines)
+
+
+def _calibration_groups(crossvalidations: Sequence[CrossValidation]) -> str:
+    some = {one.settings.calibration_folds for one in crossvalidations if one.settings is not None} - {None}
+    if not some:
+        return "its training groups"
+    return f"the training groups of {' or '.join(map(str, sorted(some)))} of its folds"
 
 
 def _facts(recipe: Recipe, bundle: ModelBundle) -> str:

@@ -127,6 +127,8 @@ def _options(result: CrossValidation) -> str:
             options += " --all-subjects"
         if result.settings.all_subjects or (result.settings.official_split and result.settings.folds):
             options += f" --folds {result.settings.folds}"
+        if result.settings.calibration_folds is not None:
+            options += f" --calibration-folds {result.settings.calibration_folds}"
     return options
 
 

@@ -101,6 +101,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         official_split: whether there is one; without, folds go over everybody as it is.
         all_subjects: whether folds go over the official test subjects, too.
         calibrated: whether each run fits its temperature.
+        calibration_folds: of the other folds, on how many each run's temperature and chain are fitted; None for all.
     """
 
     recipe: str
@@ -109,6 +110,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     official_split: bool
     all_subjects: bool
     calibrated: bool
+    calibration_folds: int | None = None
 
 
 class SeedFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -296,6 +298,8 @@ def put_together(
     per_group = _mean_over_seeds(list(by_seed.values()))
     wanted = sorted({seed for seed, _ in planned} | set(seeds))
     split = "official test split" if settings.folds == 0 else f"{settings.folds} folds by {who}"
+    if settings.calibration_folds is not None:
+        split += f", each calibrated on {settings.calibration_folds} of the others"
     return CrossValidation(
         recipe=settings.recipe,
         protocol=split if wanted == [0] else f"{split}, seeds {_seeds_in_words(wanted)}",

@@ -106,6 +106,7 @@ def plan(
     only_folds: Sequence[int] | None = None,
     all_subjects: bool = False,
     calibrated: bool = True,
+    calibration_folds: int | None = None,
 ) -> Plan:
     """What to run of a recipe.
 
@@ -117,6 +118,7 @@ def plan(
         only_folds: of each seed; None for all.
         all_subjects: deal the subjects of an official split's two parts into folds together, and score on its windows.
         calibrated: fit the temperature, where the recipe wants one.
+        calibration_folds: of the other folds, on how many a recipe's temperature and chain are fitted; None for all.
 
     Raises:
         ConfigError: what is asked for does not go together.
@@ -131,6 +133,9 @@ def plan(
     beyond = [fold for fold in only_folds or () if not 0 <= fold < max(folds, 1)]
     if beyond:
         raise ConfigError(f"fold is {beyond[0]}; expected 0 to {max(folds, 1) - 1}")
+    if calibration_folds and not (recipe.chained and calibrated and 1 < calibration_folds < folds - 1):
+        expected = f"2 to {folds - 2}, and a recipe that fits a chain"
+        raise ConfigError(f"recipe {recipe.name}: --calibration-folds is {calibration_folds}; expected {expected}")
     settings = Settings(
         recipe=recipe.name,
         recipe_digest=recipe_digest(recipe),
@@ -138,6 +143,7 @@ def plan(
         official_split=recipe.official_split,
         all_subjects=all_subjects,
         calibrated=calibrated and recipe.calibrated,
+        calibration_folds=calibration_folds,
     )
     return Plan(settings, tuple(sorted(set(seeds))), None if not only_folds else tuple(sorted(set(only_folds))))
 
@@ -235,7 +241,7 @@ class _Bench:
         held = dealt[fold] if folds else frozenset[str]()
         temperature, calibrated_on, chain, calibration = 1.0, frozenset[str](), None, None
         if self._settings.calibrated and recipe.chained:
-            others = [one for one in dealt if one != held]
+            others = [dealt[other] for other in _others(fold, folds, self._settings.calibration_folds)]
             calibration = self._calibration(frozenset(everybody - held), others, on_epoch)
             temperature, calibrated_on = calibration.temperature, frozenset(calibration.groups)
             chain = calibration.smoothing.chain
@@ -353,6 +359,12 @@ class _Bench:
         self._say(f"  fitting without {len(held)} training groups, for the temperature")
         network, _ = fit(self._recipe, train.of_groups(groups - held), own, seed=seed, on_epoch=on_epoch)
         return fit_temperature(logits(network, own.samples), own.targets), held
+
+
+def _others(fold: int, folds: int, most: int | None) -> list[int]:
+    """The other folds, at most so many: the nearest on a ring, so that one network without two folds serves both."""
+    others = [other for other in range(folds) if other != fold]
+    return sorted(sorted(others, key=lambda other: min((other - fold) % folds, (fold - other) % folds))[:most])
 
 
 def _who(recipe: Recipe, wanted: Plan) -> str:

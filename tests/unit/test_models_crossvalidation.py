@@ -102,6 +102,33 @@ def test_a_network_that_saw_neither_of_two_folds_calibrates_a_chain_for_both(
     assert found.with_past.ten_seconds.per_group.keys() == everybody
 
 
+def test_a_chain_may_be_fitted_on_two_of_the_other_folds_in_five_fits_less(
+    people: list[Sitting], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: list[frozenset[str]] = []
+
+    def spied(recipe: Recipe, train: LabelledWindows, *rest: object, **options: object) -> object:
+        learned.append(frozenset(train.groups.tolist()))
+        return fit(recipe, train, *rest, **options)  # type: ignore[arg-type] # handed on as they are
+
+    monkeypatch.setattr(training, "fit", spied)
+    five = [*people, person(4)]
+    recipe = dataclasses.replace(BRIEF, folds=5, chained=True)
+    found = crossvalidate(recipe, plan(recipe, calibration_folds=2), sittings=five)
+    everybody = frozenset(sitting.group for sitting in five)
+    assert len(learned) == len(set(learned)) == 10
+    for run in found.runs:
+        assert len(run.calibrated_on) == 2
+        assert not set(run.calibrated_on) & set(run.groups)
+        for one in run.calibrated_on:
+            assert everybody - {one, *run.groups} in learned
+    assert found.protocol == "5 folds by subjects, each calibrated on 2 of the others"
+    with pytest.raises(ConfigError, match="--calibration-folds is 4; expected 2 to 3, and"):
+        plan(recipe, calibration_folds=4)
+    with pytest.raises(ConfigError, match="and a recipe that fits a chain"):
+        plan(BRIEF, calibration_folds=2)
+
+
 def test_figures_over_seeds_folds_and_people_are_those_of_the_runs(whole: CrossValidation) -> None:
     assert [(run.seed, run.fold) for run in whole.runs] == [(s, f) for s in (0, 1) for f in range(2)]
     assert (whole.missing, whole.protocol) == ([], "2 folds by subjects, seeds 0 to 1")
