@@ -319,8 +319,27 @@ def _groups(kind: Int64) -> list[NDArray[np.intp]]:
 
 @cache
 def _design(low_pass: LowPass, rate_hz: float) -> tuple[Float64, Float64]:
-    """Second-order sections and their settled state for a unit input."""
-    sos = butter(low_pass.order, low_pass.cutoff_hz, fs=rate_hz, output="sos")
+    """Second-order sections and their settled state for a unit input: SciPy's, their numbers rounded rightly.
+
+    SciPy's own may be off in the last digit, as NumPy's sines and tangents are on that processor. The same recording is
+    to give the same bits everywhere, so poles and gain come from the closed form, in extended precision.
+    """
+    order, sos = low_pass.order, butter(low_pass.order, low_pass.cutoff_hz, fs=rate_hz, output="sos")
+    # Of the analog prototype at the cutoff: one real pole if the order is odd, and pairs, s² + 2 sin(angle) s + 1.
+    half_turn = 4 * np.arctan(np.longdouble(1))
+    cutoff = np.tan(half_turn * np.longdouble(low_pass.cutoff_hz) / np.longdouble(rate_hz))
+    poles, gain = [], np.longdouble(1)
+    if order % 2:
+        poles.append(((cutoff - 1) / (cutoff + 1), np.longdouble(0)))
+        gain *= cutoff / (cutoff + 1)
+    for pair in range(order // 2):
+        damping = 2 * np.sin(half_turn * (2 * pair + 1) / (2 * order)) * cutoff
+        whole = 1 + damping + cutoff**2
+        poles.append((2 * (cutoff**2 - 1) / whole, (1 - damping + cutoff**2) / whole))
+        gain *= cutoff**2 / whole
+    for section in sos:
+        section[4:] = min(poles, key=lambda pole: float(np.abs(section[4:] - np.array(pole)).sum()))
+    sos[0, :3] = gain * np.rint(sos[0, :3] / sos[0, 0])
     return sos, sosfilt_zi(sos)
 
 
