@@ -102,7 +102,8 @@ def _protocol(recipe: Recipe, crossvalidations: Sequence[CrossValidation]) -> st
 
 
 def _calibration_groups(crossvalidations: Sequence[CrossValidation]) -> str:
-    some = {one.settings.calibration_folds for one in crossvalidations if one.settings is not None} - {None}
+    settings = [one.settings for one in crossvalidations if one.settings is not None]
+    some = {one.calibration_folds for one in settings if one.calibration_folds is not None}
     if not some:
         return "its training groups"
     return f"the training groups of {' or '.join(map(str, sorted(some)))} of its folds"
