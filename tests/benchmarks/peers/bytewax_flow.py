@@ -39,6 +39,8 @@ PREPROCESSING: Final[dict[str, Any]] = MANIFEST["preprocessing"]
 PERIOD_NS: Final = 1_000_000_000 // PREPROCESSING["rate_hz"]
 WINDOW_LEN: Final[int] = PREPROCESSING["window_len"]
 HOP_LEN: Final[int] = PREPROCESSING["hop_len"]
+#: Of a window's rows and columns, zeros before and after: a gyroscope's channels are 0 where a watch has none.
+LACKING: Final = ((0, 0), (0, len(PREPROCESSING["channels"]) - 6))
 SOS: Final = butter(
     PREPROCESSING["gravity"]["order"],
     PREPROCESSING["gravity"]["cutoff_hz"],
@@ -65,7 +67,7 @@ class Readings:
 
 @dataclass
 class Window:
-    """One window: its start and (window_len, 6) float32 in g."""
+    """One window: its start and (window_len, channels) float32 in g."""
 
     start_ns: int
     samples: NDArray[np.float32]
@@ -125,7 +127,7 @@ def advance(watch: Watch | None, readings: Readings) -> tuple[Watch, Iterable[Wi
     due = []
     while len(watch.samples) >= WINDOW_LEN:
         start_ns = watch.anchor_ns + watch.start_index * PERIOD_NS
-        due.append(Window(start_ns, watch.samples[:WINDOW_LEN].astype(np.float32)))
+        due.append(Window(start_ns, np.pad(watch.samples[:WINDOW_LEN].astype(np.float32), LACKING)))
         watch.samples = watch.samples[HOP_LEN:]
         watch.start_index += HOP_LEN
     return watch, due

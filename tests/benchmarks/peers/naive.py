@@ -40,13 +40,15 @@ class Windows:
         self._period_ns = 1_000_000_000 // preprocessing["rate_hz"]
         self._window_len, self._hop_len = preprocessing["window_len"], preprocessing["hop_len"]
         self._max_gap_ns = preprocessing["max_gap_ns"]
+        # Channels of a gyroscope are 0, as the model knows them of a watch that has none.
+        self._lacking = len(preprocessing["channels"]) - 6
         gravity = preprocessing["gravity"]
         self._b, self._a = butter(gravity["order"], gravity["cutoff_hz"], fs=preprocessing["rate_hz"])
         self._readings: deque[tuple[int, float, float, float]] = deque()
         self._start_ns = 0
 
     def push(self, t_ns: int, x: float, y: float, z: float) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Take a reading (ns, m/s²); start and samples (window_len, 6) in g of each window that it completes."""
+        """Take a reading (ns, m/s²); start and samples (window_len, channels) in g of each window that it completes."""
         readings = self._readings
         if not readings or t_ns - readings[-1][0] > self._max_gap_ns:
             readings.clear()
@@ -65,7 +67,8 @@ class Windows:
         axes = [np.interp(grid, readings[:, 0], readings[:, 1 + axis]) for axis in range(3)]
         total = np.array(axes) / STANDARD_GRAVITY
         gravity = filtfilt(self._b, self._a, total)
-        return np.concatenate([total - gravity, gravity]).T.astype(np.float32)
+        none = np.zeros((self._lacking, self._window_len))
+        return np.concatenate([total - gravity, gravity, none]).T.astype(np.float32)
 
 
 def decode(payload: bytes) -> Iterator[tuple[int, float, float, float]]:
