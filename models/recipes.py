@@ -241,7 +241,7 @@ _RECIPES: Final = (
         limits=(
             "One model of watch (LG G Watch) on the wrist of students.",
             "Axes are taken to be those of Android and iOS, at either wrist and with the crown to either side.",
-            "A car may pass for a hand at rest or at a meal, without a gyroscope nearly always.",
+            "A car may pass for a hand at rest or at a meal, without a gyroscope mostly.",
             "Without a gyroscope, what vibrates is at times told as an activity.",
             "Each activity was recorded for three minutes on request; daily life holds much that is none of the 18.",
             "The five kinds of eating and drinking are often taken for one another.",

@@ -139,9 +139,7 @@ def fit(
     network.to(device)
     vary = WindowVarier(recipe.variety, recipe.spec.channels, network.scale)
     loss_of = nn.CrossEntropyLoss(label_smoothing=schedule.label_smoothing)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
-    )
+    optimizer = torch.optim.AdamW(network.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay)
     batch_size = min(schedule.batch_size, len(targets))
     steps = max(min(schedule.windows_per_epoch, len(targets)) // batch_size, 1)
     rate = torch.optim.lr_scheduler.OneCycleLR(

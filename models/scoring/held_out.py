@@ -133,7 +133,8 @@ def plan(
     beyond = [fold for fold in only_folds or () if not 0 <= fold < max(folds, 1)]
     if beyond:
         raise ConfigError(f"fold is {beyond[0]}; expected 0 to {max(folds, 1) - 1}")
-    if calibration_folds and not (recipe.chained and calibrated and 1 < calibration_folds < folds - 1):
+    fits_chain = recipe.chained and calibrated
+    if calibration_folds is not None and not (fits_chain and 1 < calibration_folds < folds - 1):
         expected = f"2 to {folds - 2}, and a recipe that fits a chain"
         raise ConfigError(f"recipe {recipe.name}: --calibration-folds is {calibration_folds}; expected {expected}")
     settings = Settings(

@@ -321,8 +321,8 @@ def _groups(kind: Int64) -> list[NDArray[np.intp]]:
 def _design(low_pass: LowPass, rate_hz: float) -> tuple[Float64, Float64]:
     """Second-order sections and their settled state for a unit input: SciPy's, their numbers rounded rightly.
 
-    SciPy's own may be off in the last digit, as NumPy's sines and tangents are on that processor. The same recording is
-    to give the same bits everywhere, so poles and gain come from the closed form, in extended precision.
+    SciPy computes in float64 and is off in the last digit, which changed one digit of a published UCI HAR file on one
+    machine and not on another. So poles and gain come from the closed form, in extended precision.
     """
     order, sos = low_pass.order, butter(low_pass.order, low_pass.cutoff_hz, fs=rate_hz, output="sos")
     # Of the analog prototype at the cutoff: one real pole if the order is odd, and pairs, s² + 2 sin(angle) s + 1.

@@ -49,23 +49,29 @@ def people() -> list[Sitting]:
     return [person(seed) for seed in range(4)]
 
 
+@pytest.fixture
+def learned(monkeypatch: pytest.MonkeyPatch) -> list[frozenset[str]]:
+    """Whom each fit learns from, in the order of the fits."""
+    found: list[frozenset[str]] = []
+
+    def spied(recipe: Recipe, train: LabelledWindows, *rest: object, **options: object) -> object:
+        found.append(frozenset(train.groups.tolist()))
+        return fit(recipe, train, *rest, **options)  # type: ignore[arg-type] # handed on as they are
+
+    # A temperature's fits are made there, the others by what makes a bundle's network.
+    monkeypatch.setattr(held_out, "fit", spied)
+    monkeypatch.setattr(training, "fit", spied)
+    return found
+
+
 @pytest.fixture(scope="module")
 def whole(people: list[Sitting]) -> CrossValidation:
     return crossvalidate(BRIEF, plan(BRIEF, seeds=(0, 1)), sittings=people)
 
 
 def test_nobody_is_scored_calibrated_on_and_learned_from_at_once(
-    people: list[Sitting], monkeypatch: pytest.MonkeyPatch
+    people: list[Sitting], learned: list[frozenset[str]]
 ) -> None:
-    learned: list[set[str]] = []
-
-    def spied(recipe: Recipe, train: LabelledWindows, *rest: object, **options: object) -> object:
-        learned.append(set(train.groups.tolist()))
-        return fit(recipe, train, *rest, **options)  # type: ignore[arg-type] # handed on as they are
-
-    # Calibration's fits are made there, the scored ones by what makes a bundle's network.
-    monkeypatch.setattr(held_out, "fit", spied)
-    monkeypatch.setattr(training, "fit", spied)
     found = crossvalidate(BRIEF, plan(BRIEF), sittings=people)
     everybody = {sitting.group for sitting in people}
     assert sorted(name for run in found.runs for name in run.groups) == sorted(everybody)
@@ -77,15 +83,8 @@ def test_nobody_is_scored_calibrated_on_and_learned_from_at_once(
 
 
 def test_a_network_that_saw_neither_of_two_folds_calibrates_a_chain_for_both(
-    people: list[Sitting], monkeypatch: pytest.MonkeyPatch
+    people: list[Sitting], learned: list[frozenset[str]]
 ) -> None:
-    learned: list[frozenset[str]] = []
-
-    def spied(recipe: Recipe, train: LabelledWindows, *rest: object, **options: object) -> object:
-        learned.append(frozenset(train.groups.tolist()))
-        return fit(recipe, train, *rest, **options)  # type: ignore[arg-type] # handed on as they are
-
-    monkeypatch.setattr(training, "fit", spied)
     recipe = dataclasses.replace(BRIEF, folds=4, chained=True)
     found = crossvalidate(recipe, plan(recipe), sittings=people)
     everybody = frozenset(sitting.group for sitting in people)
@@ -103,15 +102,8 @@ def test_a_network_that_saw_neither_of_two_folds_calibrates_a_chain_for_both(
 
 
 def test_a_chain_may_be_fitted_on_two_of_the_other_folds_in_five_fits_less(
-    people: list[Sitting], monkeypatch: pytest.MonkeyPatch
+    people: list[Sitting], learned: list[frozenset[str]]
 ) -> None:
-    learned: list[frozenset[str]] = []
-
-    def spied(recipe: Recipe, train: LabelledWindows, *rest: object, **options: object) -> object:
-        learned.append(frozenset(train.groups.tolist()))
-        return fit(recipe, train, *rest, **options)  # type: ignore[arg-type] # handed on as they are
-
-    monkeypatch.setattr(training, "fit", spied)
     five = [*people, person(4)]
     recipe = dataclasses.replace(BRIEF, folds=5, chained=True)
     found = crossvalidate(recipe, plan(recipe, calibration_folds=2), sittings=five)
